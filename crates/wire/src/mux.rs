@@ -1,0 +1,470 @@
+//! Many streams over one channel: the yamux protocol, as a state machine without I/O.
+//!
+//! The wire format is hashicorp/yamux's `spec.md`, version 0, so that any yamux library can talk to a
+//! guest: a 12-byte big-endian header (version, type, flags, stream, length), a window of 256 KiB for
+//! each stream and direction, half-closes by FIN, aborts by RST. The host is the client and opens
+//! streams with odd ids; a guest that opens one breaks the protocol.
+//!
+//! Memory is bounded: a stream buffers at most one window, there are at most [`Limits::streams`]
+//! streams, and output that the peer does not read stops the callers ([`Mux::write`] takes nothing
+//! more) and, past [`OUTPUT_LIMIT`], ends the connection.
+
+use std::collections::{BTreeMap, VecDeque};
+
+/// What each side may send on a new stream before it is given more, in bytes.
+pub const WINDOW: u32 = 256 * 1024;
+/// Callers' bytes wait here at most; [`Mux::write`] takes no more beyond it.
+pub const OUTPUT_HIGH_WATER: usize = 128 * 1024;
+/// Output the peer lets pile up, by pings and openings it does not read the answers of.
+pub const OUTPUT_LIMIT: usize = 1 << 20;
+
+const HEADER: usize = 12;
+const CHUNK: usize = 32 * 1024;
+
+const DATA: u8 = 0;
+const WINDOW_UPDATE: u8 = 1;
+const PING: u8 = 2;
+const GO_AWAY: u8 = 3;
+
+const SYN: u16 = 1;
+const ACK: u16 = 2;
+const FIN: u16 = 4;
+const RST: u16 = 8;
+
+/// Which end of the channel this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The host: opens streams.
+    Host,
+    /// The guest: takes them.
+    Guest,
+}
+
+/// What a connection may grow to.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Streams at the same time.
+    pub streams: usize,
+}
+
+/// The number of a stream.
+pub type StreamId = u32;
+
+/// What happened on a connection, for the one who feeds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The peer opened this stream.
+    Opened(StreamId),
+    /// Bytes to [`read`](Mux::read), or the peer's half-close, arrived on this stream.
+    Readable(StreamId),
+    /// The peer gave room to [`write`](Mux::write) on this stream.
+    Writable(StreamId),
+    /// The peer aborted this stream; it is gone.
+    Reset(StreamId),
+}
+
+/// How the peer broke the protocol. The connection is over.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MuxError {
+    /// The version is not 0.
+    #[error("a frame of yamux version {0}")]
+    Version(u8),
+    /// The type is none of the four.
+    #[error("a frame of unknown type {0}")]
+    Type(u8),
+    /// A stream was opened by the side that may not, with a wrong id, or twice.
+    #[error("stream {0} can't be opened")]
+    Opening(StreamId),
+    /// More streams than [`Limits::streams`].
+    #[error("more than {0} streams")]
+    TooManyStreams(usize),
+    /// More data than the window allows.
+    #[error("stream {0} was sent more than its window")]
+    WindowExceeded(StreamId),
+    /// A window that can't be.
+    #[error("stream {0} was given an impossible window")]
+    WindowOverflow(StreamId),
+    /// The peer makes us answer and does not read the answers.
+    #[error("the other side sends without reading")]
+    Flood,
+    /// The peer ended the connection.
+    #[error("the other side went away with code {0}")]
+    GoneAway(u32),
+}
+
+#[derive(Debug)]
+struct Stream {
+    /// What came and was not read yet; at most one window.
+    received: VecDeque<u8>,
+    /// What the peer may still send.
+    receive_window: u32,
+    /// What was read and not granted again yet.
+    consumed: u32,
+    /// What we may still send.
+    send_window: u32,
+    /// The peer half-closed.
+    peer_finished: bool,
+    /// We half-closed.
+    finished: bool,
+    /// A writer was turned away and waits for [`Event::Writable`].
+    starved: bool,
+}
+
+impl Stream {
+    fn new() -> Self {
+        Stream {
+            received: VecDeque::new(),
+            receive_window: WINDOW,
+            consumed: 0,
+            send_window: WINDOW,
+            peer_finished: false,
+            finished: false,
+            starved: false,
+        }
+    }
+}
+
+/// A frame whose payload is still arriving.
+#[derive(Debug)]
+struct Incoming {
+    stream: StreamId,
+    left: usize,
+    finish: bool,
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub struct Mux {
+    role: Role,
+    limits: Limits,
+    streams: BTreeMap<StreamId, Stream>,
+    next_id: StreamId,
+    last_peer_id: StreamId,
+    header: Vec<u8>,
+    incoming: Option<Incoming>,
+    output: VecDeque<u8>,
+    events: VecDeque<Event>,
+    /// Writers were turned away because of [`OUTPUT_HIGH_WATER`].
+    clogged: bool,
+}
+
+impl Mux {
+    /// A fresh connection.
+    pub fn new(role: Role, limits: Limits) -> Self {
+        Mux {
+            role,
+            limits,
+            streams: BTreeMap::new(),
+            next_id: 1,
+            last_peer_id: 0,
+            header: Vec::with_capacity(HEADER),
+            incoming: None,
+            output: VecDeque::new(),
+            events: VecDeque::new(),
+            clogged: false,
+        }
+    }
+
+    /// Takes bytes from the channel. Afterwards [`next_event`](Self::next_event) tells what they
+    /// meant.
+    ///
+    /// # Errors
+    /// When the peer broke the protocol.
+    pub fn receive(&mut self, mut bytes: &[u8]) -> Result<(), MuxError> {
+        while !bytes.is_empty() {
+            if self.incoming.is_some() {
+                bytes = self.take_payload(bytes);
+                continue;
+            }
+            let need = HEADER - self.header.len();
+            let (head, rest) = bytes.split_at(need.min(bytes.len()));
+            self.header.extend_from_slice(head);
+            bytes = rest;
+            if let Some(header) = self.header.first_chunk::<HEADER>().copied() {
+                self.header.clear();
+                self.take_header(header)?;
+            }
+            if self.output.len() > OUTPUT_LIMIT {
+                return Err(MuxError::Flood);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next thing that happened.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Opens a stream. Only the host does.
+    ///
+    /// # Errors
+    /// When there are as many as there may be.
+    pub fn open(&mut self) -> Result<StreamId, MuxError> {
+        debug_assert_eq!(self.role, Role::Host);
+        if self.streams.len() >= self.limits.streams {
+            return Err(MuxError::TooManyStreams(self.limits.streams));
+        }
+        let id = self.next_id;
+        self.next_id = id.checked_add(2).ok_or(MuxError::Opening(id))?;
+        self.streams.insert(id, Stream::new());
+        self.send_header(WINDOW_UPDATE, SYN, id, 0);
+        Ok(id)
+    }
+
+    /// Takes up to `limit` bytes that came on a stream, and lets the peer send as many again.
+    pub fn read(&mut self, id: StreamId, limit: usize) -> Vec<u8> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Vec::new() };
+        let count = limit.min(stream.received.len());
+        let bytes = stream.received.drain(..count).collect();
+        stream.consumed += count as u32;
+        if stream.consumed >= WINDOW / 2 && !stream.peer_finished {
+            let granted = std::mem::take(&mut stream.consumed);
+            stream.receive_window += granted;
+            self.send_header(WINDOW_UPDATE, 0, id, granted);
+        }
+        self.drop_if_closed(id);
+        bytes
+    }
+
+    /// How many bytes wait to be read on a stream.
+    pub fn readable(&self, id: StreamId) -> usize {
+        self.streams.get(&id).map_or(0, |stream| stream.received.len())
+    }
+
+    /// Whether the peer half-closed and everything before that was read. A stream that is gone is
+    /// finished, too.
+    pub fn is_finished(&self, id: StreamId) -> bool {
+        self.streams.get(&id).is_none_or(|s| s.peer_finished && s.received.is_empty())
+    }
+
+    /// Whether a stream is still open in any direction.
+    pub fn is_open(&self, id: StreamId) -> bool {
+        self.streams.contains_key(&id)
+    }
+
+    /// How many bytes [`write`](Self::write) would take now. When there is no room,
+    /// [`Event::Writable`] will say that there is.
+    pub fn room(&mut self, id: StreamId) -> usize {
+        let space = OUTPUT_HIGH_WATER.saturating_sub(self.output.len());
+        let Some(stream) = self.streams.get_mut(&id) else { return 0 };
+        if stream.finished {
+            return 0;
+        }
+        let room = space.min(stream.send_window as usize);
+        if room == 0 {
+            stream.starved = true;
+            self.clogged |= space == 0;
+        }
+        room
+    }
+
+    /// Sends the first bytes of `bytes`, as many as there is room for, and says how many.
+    pub fn write(&mut self, id: StreamId, bytes: &[u8]) -> usize {
+        let count = self.room(id).min(bytes.len());
+        for chunk in bytes[..count].chunks(CHUNK) {
+            self.send_header(DATA, 0, id, chunk.len() as u32);
+            self.output.extend(chunk);
+        }
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.send_window -= count as u32;
+            // The writer comes back for what was not taken, so it has to be told when it can.
+            stream.starved |= count < bytes.len();
+            self.clogged |= count < bytes.len();
+        }
+        count
+    }
+
+    /// Half-closes a stream: nothing more will be written.
+    pub fn finish(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if !std::mem::replace(&mut stream.finished, true) {
+            self.send_header(DATA, FIN, id, 0);
+            self.drop_if_closed(id);
+        }
+    }
+
+    /// Aborts a stream in both directions.
+    pub fn reset(&mut self, id: StreamId) {
+        if self.streams.remove(&id).is_some() {
+            self.send_header(DATA, RST, id, 0);
+        }
+    }
+
+    /// What is to be sent on the channel: the first part of it that lies in one piece.
+    pub fn output(&self) -> &[u8] {
+        let (first, second) = self.output.as_slices();
+        if first.is_empty() { second } else { first }
+    }
+
+    /// That many bytes of the [`output`](Self::output) were sent.
+    pub fn sent(&mut self, count: usize) {
+        self.output.drain(..count);
+        if self.clogged && self.output.len() <= OUTPUT_HIGH_WATER / 2 {
+            self.clogged = false;
+            for (id, stream) in &mut self.streams {
+                if stream.send_window > 0 && std::mem::take(&mut stream.starved) {
+                    self.events.push_back(Event::Writable(*id));
+                }
+            }
+        }
+    }
+
+    fn take_payload<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let Some(incoming) = &mut self.incoming else { return bytes };
+        let (payload, rest) = bytes.split_at(incoming.left.min(bytes.len()));
+        incoming.left -= payload.len();
+        let (id, done, finish) = (incoming.stream, incoming.left == 0, incoming.finish);
+        // A stream that was reset while its data was under way is no longer here.
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.received.extend(payload);
+            if done && finish {
+                stream.peer_finished = true;
+            }
+            self.note(Event::Readable(id));
+        }
+        if done {
+            self.incoming = None;
+            self.drop_if_closed(id);
+        }
+        rest
+    }
+
+    fn take_header(&mut self, header: [u8; HEADER]) -> Result<(), MuxError> {
+        let [version, kind, f0, f1, s0, s1, s2, s3, l0, l1, l2, l3] = header;
+        let flags = u16::from_be_bytes([f0, f1]);
+        let id = u32::from_be_bytes([s0, s1, s2, s3]);
+        let length = u32::from_be_bytes([l0, l1, l2, l3]);
+        if version != 0 {
+            return Err(MuxError::Version(version));
+        }
+        match kind {
+            DATA | WINDOW_UPDATE => {
+                if flags & SYN != 0 {
+                    self.accept(id)?;
+                }
+                if flags & RST != 0 {
+                    if self.streams.remove(&id).is_some() {
+                        self.events.push_back(Event::Reset(id));
+                    }
+                    // An aborting frame carries nothing.
+                    return Ok(());
+                }
+                if kind == DATA {
+                    self.take_data(id, flags, length)
+                } else {
+                    self.take_window(id, flags, length)
+                }
+            }
+            PING => {
+                if flags & SYN != 0 {
+                    self.send_header(PING, ACK, 0, length);
+                }
+                Ok(())
+            }
+            GO_AWAY => Err(MuxError::GoneAway(length)),
+            other => Err(MuxError::Type(other)),
+        }
+    }
+
+    fn accept(&mut self, id: StreamId) -> Result<(), MuxError> {
+        let fresh = id % 2 == 1 && id > self.last_peer_id;
+        if self.role == Role::Host || !fresh {
+            return Err(MuxError::Opening(id));
+        }
+        if self.streams.len() >= self.limits.streams {
+            return Err(MuxError::TooManyStreams(self.limits.streams));
+        }
+        self.last_peer_id = id;
+        self.streams.insert(id, Stream::new());
+        self.send_header(WINDOW_UPDATE, ACK, id, 0);
+        self.events.push_back(Event::Opened(id));
+        Ok(())
+    }
+
+    fn take_data(&mut self, id: StreamId, flags: u16, length: u32) -> Result<(), MuxError> {
+        let finish = flags & FIN != 0;
+        match self.streams.get_mut(&id) {
+            Some(stream) if stream.peer_finished => return Err(MuxError::WindowExceeded(id)),
+            Some(stream) => {
+                stream.receive_window = stream
+                    .receive_window
+                    .checked_sub(length)
+                    .ok_or(MuxError::WindowExceeded(id))?;
+                if length == 0 && finish {
+                    stream.peer_finished = true;
+                    self.note(Event::Readable(id));
+                    self.drop_if_closed(id);
+                }
+            }
+            // Data for a stream we aborted may still be under way: it is dropped, but not unbounded.
+            None if length > WINDOW => return Err(MuxError::WindowExceeded(id)),
+            None => {}
+        }
+        if length > 0 {
+            self.incoming = Some(Incoming { stream: id, left: length as usize, finish });
+        }
+        Ok(())
+    }
+
+    fn take_window(&mut self, id: StreamId, flags: u16, length: u32) -> Result<(), MuxError> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        stream.send_window =
+            stream.send_window.checked_add(length).ok_or(MuxError::WindowOverflow(id))?;
+        if flags & FIN != 0 {
+            stream.peer_finished = true;
+            self.note(Event::Readable(id));
+        }
+        if let Some(stream) = self.streams.get_mut(&id)
+            && length > 0
+            && std::mem::take(&mut stream.starved)
+        {
+            self.note(Event::Writable(id));
+        }
+        self.drop_if_closed(id);
+        Ok(())
+    }
+
+    /// Queues an event unless it is already the last one queued: a flood of small frames on one
+    /// stream is one thing to do.
+    fn note(&mut self, event: Event) {
+        if self.events.back() != Some(&event) {
+            self.events.push_back(event);
+        }
+    }
+
+    /// Forgets a stream that both sides closed. What was received and not read stays readable until
+    /// the owner [`close`](Self::close)s it, so a finished stream is kept while it has data.
+    fn drop_if_closed(&mut self, id: StreamId) {
+        let done = |s: &Stream| s.finished && s.peer_finished && s.received.is_empty();
+        if self.streams.get(&id).is_some_and(done) {
+            self.streams.remove(&id);
+        }
+    }
+
+    /// Ends a stream from this side whatever its state: nothing more is wanted from it and nothing
+    /// more will be sent. In-order data already queued still goes out.
+    pub fn close(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        let (finished, peer_finished) = (stream.finished, stream.peer_finished);
+        if !finished {
+            self.send_header(DATA, FIN, id, 0);
+        }
+        if peer_finished {
+            self.streams.remove(&id);
+        } else if let Some(stream) = self.streams.get_mut(&id) {
+            stream.finished = true;
+            stream.received.clear();
+        }
+    }
+
+    fn send_header(&mut self, kind: u8, flags: u16, id: StreamId, length: u32) {
+        self.output.extend([0, kind]);
+        self.output.extend(flags.to_be_bytes());
+        self.output.extend(id.to_be_bytes());
+        self.output.extend(length.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests;
