@@ -1,1 +1,25 @@
-//! placeholder
+//! What a home holds on disk, and what is said over a box's control socket: the part of a box that
+//! its shim and everybody else must agree on.
+//!
+//! A home is a directory; each box is a directory in it with a spec (written once), a record
+//! (replaced atomically at every transition), a lock its shim holds for life, its disk, its log and
+//! its control socket. "Running" is proven by the lock, never by a process id. Nothing here starts,
+//! signals or waits for a process.
+
+pub mod atomic;
+mod boxdir;
+pub mod clock;
+pub mod control;
+mod error;
+mod home;
+pub mod log;
+mod record;
+mod spec;
+mod text;
+
+pub use boxdir::{BoxDir, NewBox};
+pub use error::StateError;
+pub use home::Home;
+pub use record::{ExitRecord, Record, ShimIdentity};
+pub use spec::{AfterExit, BoxSpec, Client, ImageRef, ProcessSpec, StopPolicy, TemplateRef};
+pub use text::Text;

@@ -1,0 +1,69 @@
+//! Small files that are whole or not there: written beside, synced, renamed.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::StateError;
+
+/// The largest small file, in bytes: a spec with the longest command line Linux takes.
+pub const MAX_FILE: u64 = 16 << 20;
+
+/// Replaces `directory/name` by `value` as JSON. Readers see the old or the new, never half.
+///
+/// # Errors
+/// When a step fails; the old file is then untouched.
+pub fn replace<T: Serialize>(directory: &Path, name: &str, value: &T) -> Result<(), StateError> {
+    let path = directory.join(name);
+    let beside = directory.join(format!(".{name}.new"));
+    let bytes = serde_json::to_vec(value)
+        .map_err(|source| StateError::Damaged { path: path.clone(), source })?;
+    let result = write_synced(&beside, &bytes)
+        .and_then(|()| fs::rename(&beside, &path).map_err(StateError::io("replace", &path)));
+    if result.is_err() {
+        // The error at hand says what happened; a leftover is overwritten by the next writer.
+        let _ = fs::remove_file(&beside);
+        return result;
+    }
+    sync_directory(directory)
+}
+
+/// Makes the entries of a directory survive a crash of the host.
+///
+/// # Errors
+/// When it can't be opened or synced.
+pub fn sync_directory(directory: &Path) -> Result<(), StateError> {
+    let sync = || File::open(directory)?.sync_all();
+    sync().map_err(StateError::io("sync", directory))
+}
+
+/// Reads a file that [`replace`] wrote. `None` when it is not there.
+///
+/// # Errors
+/// When it can't be read, is too large, or is not what `T` expects.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(StateError::io("read", path)(source)),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(StateError::io("read", path))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(StateError::TooLarge { path: path.to_owned(), limit: MAX_FILE });
+    }
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|source| StateError::Damaged { path: path.to_owned(), source })
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(path).map_err(StateError::io("write", path))?;
+    file.write_all(bytes).map_err(StateError::io("write", path))?;
+    file.sync_data().map_err(StateError::io("sync", path))
+}

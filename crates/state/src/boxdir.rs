@@ -1,0 +1,198 @@
+//! The directory of one box.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use boxwood_types::BoxId;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use crate::{BoxSpec, Record, StateError, atomic};
+
+const SPEC: &str = "spec.json";
+const RECORD: &str = "record.json";
+const LOCK: &str = "lock";
+const SOCKET: &str = "control.sock";
+
+/// A box's directory, opened: its paths stay the box's own even when it is removed meanwhile.
+#[derive(Debug)]
+pub struct BoxDir {
+    id: BoxId,
+    path: PathBuf,
+    handle: OwnedFd,
+}
+
+/// A box that nobody sees yet.
+#[derive(Debug)]
+pub struct NewBox {
+    id: BoxId,
+    unpublished: PathBuf,
+    published: PathBuf,
+    lock: File,
+}
+
+impl BoxDir {
+    /// Opens a box's directory; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When it is there and can't be opened.
+    pub fn open(path: &Path) -> Result<Option<BoxDir>, StateError> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let Ok(id) = name.parse::<BoxId>() else { return Ok(None) };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(handle) => Ok(Some(BoxDir { id, path: path.to_owned(), handle })),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(errno) => Err(StateError::os("open", path)(errno)),
+        }
+    }
+
+    /// The box's id.
+    pub fn id(&self) -> &BoxId {
+        &self.id
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the box was asked to be.
+    ///
+    /// # Errors
+    /// When the spec can't be read or is damaged.
+    pub fn spec(&self) -> Result<BoxSpec, StateError> {
+        let path = self.file(SPEC);
+        atomic::read(&path)?.ok_or_else(|| self.gone())
+    }
+
+    /// The latest transition, whether or not it is still true.
+    ///
+    /// # Errors
+    /// When the record can't be read or is damaged.
+    pub fn record(&self) -> Result<Record, StateError> {
+        let path = self.file(RECORD);
+        atomic::read(&path)?.ok_or_else(|| self.gone())
+    }
+
+    /// Writes the latest transition. Only the one who holds the lock does.
+    ///
+    /// # Errors
+    /// When it could not be written; the old one stands.
+    pub fn write_record(&self, record: &Record) -> Result<(), StateError> {
+        atomic::replace(&self.path, RECORD, record)
+    }
+
+    /// Takes the box's lock if nobody holds it.
+    ///
+    /// # Errors
+    /// When the lock file can't be opened.
+    pub fn try_lock(&self) -> Result<Option<File>, StateError> {
+        let path = self.file(LOCK);
+        let file = File::options().read(true).write(true).open(&path);
+        let file = match file {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(self.gone()),
+            Err(error) => return Err(StateError::io("open", &path)(error)),
+        };
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(StateError::os("lock", &path)(errno)),
+        }
+    }
+
+    /// Waits until whoever holds the lock has gone, and takes it. Blocks: call it where that is
+    /// allowed.
+    ///
+    /// # Errors
+    /// When the lock file can't be opened or locked.
+    pub fn lock(&self) -> Result<File, StateError> {
+        let path = self.file(LOCK);
+        let file = File::options().read(true).write(true).open(&path);
+        let file = file.map_err(StateError::io("open", &path))?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .map_err(StateError::os("lock", &path))?;
+        Ok(file)
+    }
+
+    /// The box's own disk.
+    pub fn disk(&self) -> PathBuf {
+        self.file("disk")
+    }
+
+    /// The log of main's output.
+    pub fn log(&self) -> PathBuf {
+        self.file("log")
+    }
+
+    /// What the VM's console said, kept when a box fails.
+    pub fn console(&self) -> PathBuf {
+        self.file("console")
+    }
+
+    /// The control socket, by a path that fits into a socket address whatever the home is called
+    /// (unix(7): 107 bytes), and that works in this process only.
+    pub fn socket(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", self.handle.as_raw_fd()))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    fn gone(&self) -> StateError {
+        StateError::NoSuchBox(self.id.short().to_owned())
+    }
+}
+
+impl NewBox {
+    /// What a directory's name starts with until it is published.
+    pub(crate) const PREFIX: &str = ".new-";
+
+    pub(crate) fn make(boxes: &Path, spec: &BoxSpec) -> Result<NewBox, StateError> {
+        let unpublished = boxes.join(format!("{}{}", Self::PREFIX, spec.id));
+        let make = fs::DirBuilder::new().mode(0o700).create(&unpublished);
+        make.map_err(StateError::io("make", &unpublished))?;
+        let result = Self::fill(&unpublished, spec);
+        if result.is_err() {
+            // The error at hand says what happened; the sweep takes what is left.
+            let _ = fs::remove_dir_all(&unpublished);
+        }
+        let published = boxes.join(spec.id.as_str());
+        Ok(NewBox { id: spec.id.clone(), unpublished, published, lock: result? })
+    }
+
+    fn fill(directory: &Path, spec: &BoxSpec) -> Result<File, StateError> {
+        let path = directory.join(LOCK);
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        let lock = options.open(&path).map_err(StateError::io("make", &path))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(StateError::os("lock", &path))?;
+        atomic::replace(directory, SPEC, spec)?;
+        atomic::replace(directory, RECORD, &Record::created())?;
+        Ok(lock)
+    }
+
+    /// Makes the box visible and hands over its directory and its lock.
+    pub(crate) fn publish(self) -> Result<NewBox, StateError> {
+        fs::rename(&self.unpublished, &self.published).map_err(|error| {
+            let _ = fs::remove_dir_all(&self.unpublished);
+            StateError::io("make", &self.published)(error)
+        })?;
+        Ok(self)
+    }
+
+    /// The box's directory and its held lock.
+    ///
+    /// # Errors
+    /// When the directory can't be opened.
+    pub fn into_parts(self) -> Result<(BoxDir, File), StateError> {
+        let missing = || StateError::NoSuchBox(self.id.short().to_owned());
+        let directory = BoxDir::open(&self.published)?.ok_or_else(missing)?;
+        Ok((directory, self.lock))
+    }
+}

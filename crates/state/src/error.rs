@@ -1,0 +1,72 @@
+//! Why state on disk could not be read or changed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use boxwood_types::BoxName;
+
+/// Why an operation on a home failed. Nothing was changed unless the variant says so.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The operating system said no.
+    #[error("can't {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is not what was written there.
+    #[error("{} is damaged", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file is larger than it can be.
+    #[error("{} is larger than {limit} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Another box has the name.
+    #[error(
+        "the name '{name}' is in use by box {holder}; remove or rename that box to use it again"
+    )]
+    NameTaken {
+        /// The name.
+        name: BoxName,
+        /// The first digits of the id of the box that has it.
+        holder: String,
+    },
+    /// No box answers to this text.
+    #[error("no such box: {0}")]
+    NoSuchBox(String),
+    /// More than one box's id starts with this text.
+    #[error("'{0}' is the beginning of more than one box's id: give more digits")]
+    Ambiguous(String),
+}
+
+impl StateError {
+    /// An adapter for `map_err`: names the action and the path.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError + use<> {
+        let path = path.to_owned();
+        move |source| StateError::Io { action, path, source }
+    }
+
+    /// The same for errors of rustix.
+    pub fn os(
+        action: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(rustix::io::Errno) -> StateError + use<> {
+        let path = path.to_owned();
+        move |errno| StateError::Io { action, path, source: errno.into() }
+    }
+}

@@ -1,0 +1,208 @@
+//! A home: the directory that holds boxes and their names.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use boxwood_types::{BoxId, BoxName};
+use rustix::fs::FlockOperation;
+
+use crate::{BoxDir, BoxSpec, NewBox, StateError};
+
+/// Directories that are being made or removed start with this; nobody takes them for boxes.
+const UNFINISHED: &str = ".";
+
+/// A home. Any number of processes use one at the same time.
+#[derive(Clone, Debug)]
+pub struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    /// Opens a home, making it if it is not there.
+    ///
+    /// # Errors
+    /// When it can't be made or entered.
+    pub fn open(root: &Path) -> Result<Self, StateError> {
+        for directory in [root, &root.join("boxes"), &root.join("names")] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
+                .map_err(StateError::io("make the directory", directory))?;
+        }
+        let root = fs::canonicalize(root).map_err(StateError::io("enter", root))?;
+        Ok(Home { root })
+    }
+
+    /// Its directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn boxes(&self) -> PathBuf {
+        self.root.join("boxes")
+    }
+
+    /// Makes the directory of a new box, with its lock held and its name taken.
+    ///
+    /// # Errors
+    /// When the name is taken, or the disk says no; then nothing stays behind.
+    pub fn create(&self, spec: &BoxSpec) -> Result<NewBox, StateError> {
+        let creating = self.guard(FlockOperation::LockShared)?;
+        let new = NewBox::make(&self.boxes(), spec)?;
+        self.take_name(spec)?;
+        let new = new.publish().inspect_err(|_| {
+            // The error at hand says what happened; a name without a box is free (take_name).
+            let _ = fs::remove_file(self.name_path(&spec.name));
+        })?;
+        drop(creating);
+        Ok(new)
+    }
+
+    /// The box with this name, id, or beginning of an id, in Docker's order.
+    ///
+    /// # Errors
+    /// When none or more than one is meant.
+    pub fn find(&self, text: &str) -> Result<BoxDir, StateError> {
+        if let Ok(id) = text.parse::<BoxId>()
+            && let Some(found) = self.get(&id)?
+        {
+            return Ok(found);
+        }
+        if let Ok(name) = text.parse::<BoxName>()
+            && let Ok(target) = fs::read_link(self.name_path(&name))
+            && let Some(id) = target.to_str().and_then(|id| id.parse::<BoxId>().ok())
+            && let Some(found) = self.get(&id)?
+        {
+            return Ok(found);
+        }
+        let mut starting: Vec<BoxId> = self.ids()?;
+        starting.retain(|id| !text.is_empty() && id.as_str().starts_with(text));
+        match (starting.pop(), starting.pop()) {
+            (Some(id), None) => {
+                self.get(&id)?.ok_or_else(|| StateError::NoSuchBox(text.to_owned()))
+            }
+            (Some(_), Some(_)) => Err(StateError::Ambiguous(text.to_owned())),
+            _ => Err(StateError::NoSuchBox(text.chars().take(140).collect())),
+        }
+    }
+
+    /// The box with this id, if there is one.
+    ///
+    /// # Errors
+    /// When it is there and can't be opened.
+    pub fn get(&self, id: &BoxId) -> Result<Option<BoxDir>, StateError> {
+        BoxDir::open(&self.boxes().join(id.as_str()))
+    }
+
+    /// The ids of all boxes, in no order.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn ids(&self) -> Result<Vec<BoxId>, StateError> {
+        let boxes = self.boxes();
+        let entries = fs::read_dir(&boxes).map_err(StateError::io("list", &boxes))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Ok(names.filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Removes a box whose lock the caller holds: it vanishes at once, then its files go.
+    ///
+    /// # Errors
+    /// When it could not be taken away; then it is still there as it was. Files that could not be
+    /// deleted after that are deleted by [`sweep`](Self::sweep).
+    pub fn remove(&self, held: &BoxDir) -> Result<(), StateError> {
+        let path = held.path();
+        let gone = self.boxes().join(format!("{UNFINISHED}gone-{}", held.id()));
+        let name = held.spec().ok().map(|spec| self.name_path(&spec.name));
+        match fs::rename(path, &gone) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(StateError::io("remove", path)(error)),
+        }
+        if let Some(name) = name
+            && fs::read_link(&name).is_ok_and(|target| target.as_os_str() == held.id().as_str())
+        {
+            let removed = fs::remove_file(&name);
+            removed.map_err(StateError::io("remove the name", &name))?;
+        }
+        fs::remove_dir_all(&gone).map_err(StateError::io("remove", &gone))
+    }
+
+    /// Deletes what killed creations and removals left behind. Cheap when there is nothing.
+    ///
+    /// # Errors
+    /// When the directory can't be read. What can't be deleted stays for the next time.
+    pub fn sweep(&self) -> Result<(), StateError> {
+        let boxes = self.boxes();
+        let entries = fs::read_dir(&boxes).map_err(StateError::io("list", &boxes))?;
+        let unfinished: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                name.starts_with(UNFINISHED) && path.is_dir()
+            })
+            .collect();
+        if unfinished.is_empty() {
+            return Ok(());
+        }
+        // Whoever creates a box holds this shared, so with it exclusive every unfinished directory
+        // belongs to a dead process or to a removal, which does not mind help.
+        let Some(_alone) = self.try_guard_exclusive()? else { return Ok(()) };
+        for path in unfinished {
+            let _ = fs::remove_dir_all(path);
+        }
+        Ok(())
+    }
+
+    fn name_path(&self, name: &BoxName) -> PathBuf {
+        self.root.join("names").join(name.as_str())
+    }
+
+    /// A name is a symbolic link to an id; it is free when its box is gone. One at a time: the check
+    /// and the replacement of a stale link must be one step.
+    fn take_name(&self, spec: &BoxSpec) -> Result<(), StateError> {
+        let (lock_path, lock) = self.lock_file("names.lock")?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive)
+            .map_err(StateError::os("lock", &lock_path))?;
+        let path = self.name_path(&spec.name);
+        if let Ok(target) = fs::read_link(&path) {
+            let holder = target.to_string_lossy();
+            let exists = |prefix: &str| self.boxes().join(format!("{prefix}{holder}")).exists();
+            if exists("") || exists(NewBox::PREFIX) {
+                let holder = holder.chars().take(12).collect();
+                return Err(StateError::NameTaken { name: spec.name.clone(), holder });
+            }
+            fs::remove_file(&path).map_err(StateError::io("free the name", &path))?;
+        }
+        symlink(spec.id.as_str(), &path).map_err(StateError::io("take the name", &path))
+    }
+
+    fn lock_file(&self, name: &str) -> Result<(PathBuf, File), StateError> {
+        let path = self.root.join(name);
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(StateError::io("open", &path))?;
+        Ok((path, file))
+    }
+
+    fn guard(&self, how: FlockOperation) -> Result<File, StateError> {
+        let (path, file) = self.lock_file("boxes.lock")?;
+        rustix::fs::flock(&file, how).map_err(StateError::os("lock", &path))?;
+        Ok(file)
+    }
+
+    fn try_guard_exclusive(&self) -> Result<Option<File>, StateError> {
+        let (path, file) = self.lock_file("boxes.lock")?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(StateError::os("lock", &path)(errno)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

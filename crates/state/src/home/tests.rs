@@ -1,0 +1,118 @@
+//! Homes with real files and real locks.
+
+use super::*;
+use crate::clock::Moment;
+use crate::*;
+use boxwood_types::{Digest, Shape, Signal};
+
+fn spec(seed: u8, name: &str) -> BoxSpec {
+    BoxSpec {
+        id: BoxId::from_random([seed; 32]),
+        name: name.parse().unwrap(),
+        created: Moment::now(),
+        image: ImageRef {
+            id: Digest::from_bytes(&[1; 32]),
+            name: "busybox".into(),
+            block: "/nowhere".into(),
+        },
+        template: TemplateRef { store: "/nowhere".into(), key: "k".into() },
+        shape: Shape::default(),
+        hostname: "h".into(),
+        process: ProcessSpec {
+            argv: vec!["true".into()],
+            entrypoint_len: 0,
+            env: vec![],
+            cwd: "/".into(),
+            user: "".into(),
+            open_stdin: false,
+        },
+        stop: StopPolicy { signal: Signal::TERM, grace_ms: 10_000 },
+        after_exit: AfterExit::Keep,
+        client: Client::Detached,
+    }
+}
+
+fn home() -> (tempfile::TempDir, Home) {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::open(&directory.path().join("home")).unwrap();
+    (directory, home)
+}
+
+#[test]
+fn a_box_is_found_by_name_id_and_beginning_of_its_id() {
+    let (_directory, home) = home();
+    let (_dir, _lock) = home.create(&spec(0xab, "one")).unwrap().into_parts().unwrap();
+    let (_dir, _lock) = home.create(&spec(0xac, "two")).unwrap().into_parts().unwrap();
+    for text in ["one", "ab", &"ab".repeat(32)] {
+        assert_eq!(home.find(text).unwrap().spec().unwrap().name.as_str(), "one", "{text}");
+    }
+    assert!(matches!(home.find("a"), Err(StateError::Ambiguous(_))));
+    for text in ["", "nobody", "../boxes", "/", "b"] {
+        assert!(matches!(home.find(text), Err(StateError::NoSuchBox(_))), "{text}");
+    }
+}
+
+#[test]
+fn h13_a_taken_name_is_refused_and_changes_nothing() {
+    let (_directory, home) = home();
+    let _held = home.create(&spec(1, "one")).unwrap();
+    let error = home.create(&spec(2, "one")).unwrap_err();
+    assert!(error.to_string().contains("'one' is in use by box 010101010101"), "{error}");
+    assert_eq!(home.ids().unwrap().len(), 1);
+    home.sweep().unwrap();
+    assert_eq!(fs::read_dir(home.boxes()).unwrap().count(), 1);
+}
+
+#[test]
+fn h6_the_lock_tells_whether_somebody_holds_a_box() {
+    let (_directory, home) = home();
+    let (dir, lock) = home.create(&spec(1, "one")).unwrap().into_parts().unwrap();
+    assert!(dir.try_lock().unwrap().is_none());
+    drop(lock);
+    assert!(dir.try_lock().unwrap().is_some());
+}
+
+#[test]
+fn a_removed_box_frees_its_name_and_leaves_nothing() {
+    let (_directory, home) = home();
+    let (dir, _lock) = home.create(&spec(1, "one")).unwrap().into_parts().unwrap();
+    fs::write(dir.disk(), "x").unwrap();
+    home.remove(&dir).unwrap();
+    home.remove(&dir).unwrap();
+    assert!(dir.record().is_err());
+    assert_eq!(fs::read_dir(home.boxes()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(home.root().join("names")).unwrap().count(), 0);
+    home.create(&spec(2, "one")).unwrap();
+}
+
+#[test]
+fn h1_leftovers_of_a_killed_creation_and_its_name_are_swept() {
+    let (_directory, home) = home();
+    fs::create_dir(home.boxes().join(".new-dead")).unwrap();
+    fs::create_dir(home.boxes().join(".gone-dead")).unwrap();
+    symlink("ff".repeat(32), home.root().join("names/one")).unwrap();
+    home.sweep().unwrap();
+    assert_eq!(fs::read_dir(home.boxes()).unwrap().count(), 0);
+    home.create(&spec(1, "one")).unwrap();
+}
+
+#[test]
+fn many_creators_of_one_name_get_one_box() {
+    let (_directory, home) = home();
+    let made = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..16u8)
+            .map(|seed| {
+                let home = &home;
+                scope.spawn(move || {
+                    let result = home.create(&spec(seed, "same")).is_ok();
+                    home.sweep().unwrap();
+                    result
+                })
+            })
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap()).filter(|won| *won).count()
+    });
+    assert_eq!(made, 1);
+    home.sweep().unwrap();
+    assert_eq!(fs::read_dir(home.boxes()).unwrap().count(), 1);
+}

@@ -1,0 +1,102 @@
+//! What a box was asked to be. Written once, when the box is created.
+
+use std::path::PathBuf;
+
+use boxwood_types::{BoxId, BoxName, Digest, Shape, Signal};
+use serde::{Deserialize, Serialize};
+
+use crate::Text;
+use crate::clock::Moment;
+
+/// A box as its creator resolved it: nothing in here is looked up again when it starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoxSpec {
+    /// Its id.
+    pub id: BoxId,
+    /// Its name.
+    pub name: BoxName,
+    /// When it was created.
+    pub created: Moment,
+    /// The image it runs.
+    pub image: ImageRef,
+    /// The template it starts from.
+    pub template: TemplateRef,
+    /// vCPUs and memory.
+    pub shape: Shape,
+    /// The host name in the box.
+    pub hostname: String,
+    /// Main.
+    pub process: ProcessSpec,
+    /// How main is asked to end.
+    pub stop: StopPolicy,
+    /// What becomes of the box after main's end.
+    pub after_exit: AfterExit,
+    /// Whether the client that starts the box stays with it.
+    pub client: Client,
+}
+
+/// The image of a box.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRef {
+    /// Its id.
+    pub id: Digest,
+    /// What the user called it.
+    pub name: String,
+    /// Its block image.
+    pub block: PathBuf,
+}
+
+/// The template of a box.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateRef {
+    /// The store it is in.
+    pub store: PathBuf,
+    /// Its key there.
+    pub key: String,
+}
+
+/// Main, with the image's and the user's wishes already joined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSpec {
+    /// The command and its arguments: never empty.
+    pub argv: Vec<Text>,
+    /// How many of `argv` are the entrypoint's.
+    pub entrypoint_len: usize,
+    /// The environment, `NAME=value` each.
+    pub env: Vec<Text>,
+    /// The working directory.
+    pub cwd: Text,
+    /// The user, as given or as the image says.
+    pub user: Text,
+    /// Whether standard input is connected.
+    pub open_stdin: bool,
+}
+
+/// How main is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopPolicy {
+    /// The first signal.
+    pub signal: Signal,
+    /// Milliseconds until KILL.
+    pub grace_ms: u64,
+}
+
+/// What becomes of a box when main has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AfterExit {
+    /// It stays, with its disk, log and record.
+    Keep,
+    /// It is removed.
+    Remove,
+}
+
+/// The client that starts a box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Client {
+    /// It stays attached; the box is stopped when it goes (contract H7).
+    Attached,
+    /// It goes once main runs; the box stays.
+    Detached,
+}
