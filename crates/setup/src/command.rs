@@ -1,0 +1,163 @@
+//! Runs a helper program (apt-get, dpkg-deb, mke2fs): bounded in time and in what is kept of its
+//! words. Called by `kernel::fetch`, `disk` and the doctor.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+use crate::distro::Distro;
+use crate::error::Error;
+use crate::sys;
+
+/// The most that is read of what a helper wrote to one stream.
+const OUTPUT_LIMIT: u64 = 1 << 20;
+/// The most of it that an error repeats.
+const QUOTE_LIMIT: usize = 400;
+
+/// Runs it to its end and returns what it wrote to stdout and stderr, the first MiB of each.
+///
+/// stdin is /dev/null and messages are untranslated. The helper runs in its own process group
+/// and dies with the calling thread.
+pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<(String, String), Error> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let started = Instant::now();
+    let failed = |source: io::Error| Error::RunHelper { program: program.clone(), source };
+
+    // A memory file and not a pipe: nobody has to drain it, so it can't block the helper.
+    let stdout = memory_file().map_err(failed)?;
+    let stderr = memory_file().map_err(failed)?;
+    command
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(stdout.try_clone().map_err(failed)?)
+        .stderr(stderr.try_clone().map_err(failed)?)
+        .process_group(0);
+    sys::die_with_parent(command);
+
+    let mut child = command.spawn().map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => Error::MissingHelper {
+            package: Distro::current().package_of(&program),
+            program: program.clone(),
+        },
+        _ => failed(source),
+    })?;
+    let status = wait(&mut child, started + limit)
+        .map_err(failed)?
+        .ok_or_else(|| Error::HelperTimedOut { program: program.clone(), limit })?;
+
+    let (stdout, stderr) = (text_of(&stdout).map_err(failed)?, text_of(&stderr).map_err(failed)?);
+    if status.success() {
+        Ok((stdout, stderr))
+    } else {
+        Err(Error::HelperFailed { program, status, words: quote(&stderr, &stdout) })
+    }
+}
+
+fn memory_file() -> io::Result<File> {
+    Ok(File::from(memfd_create("boxwood-helper", MemfdFlags::CLOEXEC)?))
+}
+
+/// Waits for the child's end as an event. `None`: it was alive at the deadline and was killed.
+fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+    let pid = Pid::from_child(child);
+    let ended = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).and_then(|pidfd| {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout =
+                Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+            match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    });
+    if !matches!(ended, Ok(true)) {
+        // The child is not reaped yet, so the number is still the group's.
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
+    let status = child.wait()?;
+    Ok(ended?.then_some(status))
+}
+
+fn text_of(file: &File) -> io::Result<String> {
+    let size = file.metadata()?.len().min(OUTPUT_LIMIT);
+    let mut bytes = vec![0; size as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The last lines a failing helper wrote, as one line.
+fn quote(stderr: &str, stdout: &str) -> String {
+    let words = if stderr.trim().is_empty() { stdout } else { stderr };
+    let lines: Vec<&str> = words.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let mut line = lines.join("; ");
+    if let Some(excess) = line.len().checked_sub(QUOTE_LIMIT + 1) {
+        let cut = (excess..line.len()).find(|at| line.is_char_boundary(*at)).unwrap_or(line.len());
+        line = format!("...{}", &line[cut..]);
+    }
+    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_secs(20);
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn both_streams_come_back_apart() {
+        let (stdout, stderr) = run(&mut shell("echo out; echo err >&2"), SHORT).unwrap();
+        assert_eq!((stdout.as_str(), stderr.as_str()), ("out\n", "err\n"));
+    }
+
+    #[test]
+    fn a_failing_helper_is_quoted_and_bounded() {
+        let script = "echo first >&2; yes '\u{e9}' | head -c 100000 >&2; echo last >&2; exit 3";
+        let Error::HelperFailed { program, status, words } =
+            run(&mut shell(script), SHORT).unwrap_err()
+        else {
+            panic!("another error");
+        };
+        assert_eq!((program.as_str(), status.code()), ("sh", Some(3)));
+        assert!(words.ends_with("last") && words.len() < 500, "{words}");
+    }
+
+    #[test]
+    fn a_helper_that_is_not_there_is_named() {
+        let error = run(&mut Command::new("boxwood-no-such-helper"), SHORT).unwrap_err();
+        assert!(error.to_string().contains("boxwood-no-such-helper"), "{error}");
+    }
+
+    #[test]
+    fn a_helper_that_hangs_is_killed_with_its_children_at_the_deadline() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = shell("sleep 1000 & sleep 1000");
+        // Every process of the group holds the writing end, as descriptor 0 would be closed.
+        let keep = std::os::fd::OwnedFd::from(writer);
+        let raw = std::os::fd::AsRawFd::as_raw_fd(&keep);
+        rustix::io::fcntl_setfd(&keep, rustix::io::FdFlags::empty()).unwrap();
+        let before = Instant::now();
+        let error = run(&mut command, Duration::from_millis(100)).unwrap_err();
+        drop(keep);
+        assert!(matches!(error, Error::HelperTimedOut { .. }), "{error} (fd {raw})");
+        assert!(before.elapsed() < SHORT);
+        // End of file comes only when the last of them is gone.
+        let mut rest = Vec::new();
+        std::io::Read::read_to_end(&mut { reader }, &mut rest).unwrap();
+        assert!(before.elapsed() < SHORT);
+    }
+}

@@ -1,0 +1,222 @@
+//! The writable disk of a box: an empty, journalled ext4 file system, made once per store and
+//! copied for each box. Called by the CLI's `setup` and by every creation of a box.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::fs::{SeekFrom, copy_file_range, ftruncate, ioctl_ficlone, seek};
+use rustix::io::Errno;
+
+use crate::command::run;
+use crate::error::Error;
+use crate::progress::Progress;
+use crate::store::{Stores, Writer, sync};
+
+/// How large a box's disk looks: 32 GiB. Only what is written takes space.
+pub const BOX_DISK_BYTES: u64 = 32 << 30;
+
+/// Change the name with the contents: a store keeps what an older version made.
+const PLACE: &str = "disk/blank-v1.ext4";
+const HELPER_TIME: Duration = Duration::from_secs(60);
+/// Three extents are there; a file with more than this is not ours.
+const EXTENTS_LIMIT: usize = 4096;
+const COPY_CHUNK: usize = 128 << 10;
+
+/// The empty disk, open for copying.
+#[derive(Debug)]
+pub struct BlankDisk {
+    path: PathBuf,
+    file: File,
+    extents: Vec<Range<u64>>,
+}
+
+impl BlankDisk {
+    /// The one that was made before, in the first store that has it.
+    ///
+    /// # Errors
+    /// [`Error::NoDisk`] if there is none; a cause if it can't be opened.
+    pub fn find(stores: &Stores) -> Result<Self, Error> {
+        for store in stores.all() {
+            let path = store.join(PLACE);
+            match File::open(&path) {
+                Ok(file) => {
+                    if let Some(disk) = Self::open(path, file)? {
+                        return Ok(disk);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(Error::Read { path, source }),
+            }
+        }
+        Err(Error::NoDisk { store: stores.own().to_owned() })
+    }
+
+    /// The same, or makes it in the user's own store.
+    ///
+    /// # Errors
+    /// Whatever kept it from being made: mostly a missing mke2fs.
+    pub fn ensure(stores: &Stores, progress: &mut dyn FnMut(Progress)) -> Result<Self, Error> {
+        match Self::find(stores) {
+            Err(Error::NoDisk { .. }) => {}
+            result => return result,
+        }
+        let store = stores.own().to_owned();
+        let writer = Writer::open(stores.own(), || progress(Progress::Waiting { store }))?;
+        match Self::find(stores) {
+            Err(Error::NoDisk { .. }) => {}
+            result => return result,
+        }
+        progress(Progress::MakingDisk);
+        make(&writer)?;
+        Self::find(stores)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many bytes of it hold data: what a copy takes on a file system without reflinks.
+    pub fn data_bytes(&self) -> u64 {
+        self.extents.iter().map(|extent| extent.end - extent.start).sum()
+    }
+
+    /// Makes `dest`, an empty file, a box's disk: by reflink where the file system can, else by
+    /// copying the few places that hold data. Its size is then [`BOX_DISK_BYTES`].
+    ///
+    /// # Errors
+    /// [`Error::CopyDisk`] with the cause; `dest` is then to be thrown away.
+    pub fn copy_to(&self, dest: &File) -> Result<(), Error> {
+        let copy = || -> io::Result<()> {
+            if ioctl_ficlone(dest, &self.file).is_ok() {
+                return Ok(());
+            }
+            self.extents
+                .iter()
+                .try_for_each(|extent| copy_range(&self.file, dest, extent.clone()))?;
+            Ok(ftruncate(dest, BOX_DISK_BYTES)?)
+        };
+        copy().map_err(|source| Error::CopyDisk { path: self.path.clone(), source })
+    }
+
+    /// `None`: it has another size, so it is not whole.
+    fn open(path: PathBuf, file: File) -> Result<Option<Self>, Error> {
+        let look = || -> io::Result<Option<Vec<Range<u64>>>> {
+            let size = file.metadata()?.len();
+            if size == BOX_DISK_BYTES { data_extents(&file, size).map(Some) } else { Ok(None) }
+        };
+        let extents = look().map_err(|source| Error::Read { path: path.clone(), source })?;
+        Ok(extents.map(|extents| BlankDisk { path, file, extents }))
+    }
+}
+
+/// Where a sparse file has data.
+fn data_extents(file: &File, size: u64) -> io::Result<Vec<Range<u64>>> {
+    let mut extents = Vec::new();
+    let mut from = 0;
+    while from < size {
+        let start = match seek(file, SeekFrom::Data(from)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        };
+        from = seek(file, SeekFrom::Hole(start))?;
+        extents.push(start..from);
+        if extents.len() > EXTENTS_LIMIT {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not sparse"));
+        }
+    }
+    Ok(extents)
+}
+
+fn copy_range(from: &File, to: &File, range: Range<u64>) -> io::Result<()> {
+    let (mut read_at, mut write_at) = (range.start, range.start);
+    while read_at < range.end {
+        let length = (range.end - read_at) as usize;
+        match copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), length) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            // Another file system, or one that can't.
+            Err(Errno::XDEV | Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => {
+                return copy_by_hand(from, to, read_at..range.end);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn copy_by_hand(from: &File, to: &File, range: Range<u64>) -> io::Result<()> {
+    let mut buffer = vec![0; COPY_CHUNK];
+    let mut at = range.start;
+    while at < range.end {
+        let length = (range.end - at).min(COPY_CHUNK as u64) as usize;
+        from.read_exact_at(&mut buffer[..length], at)?;
+        to.write_all_at(&buffer[..length], at)?;
+        at += length as u64;
+    }
+    Ok(())
+}
+
+/// How it is formatted. All metadata lies together at the start and nothing is written that
+/// need not be, so a copy is cheap: no backup superblocks (`sparse_super2` with none), group
+/// checksums instead of initialized bitmaps, no room for growing. mke2fs punches holes for the
+/// inode tables and marks them as zeroed, so the guest's kernel has no lazy work to do either.
+/// Checksums are crc16 (`uninit_bg`), as crc32c is slow in emulated code. One inode per 32 KiB
+/// makes a million of them.
+const FORMAT: [&str; 14] = [
+    "-q",
+    "-F",
+    "-t",
+    "ext4",
+    "-b4096",
+    "-i32768",
+    "-I256",
+    "-m0",
+    "-Jsize=16",
+    "-Lboxwood",
+    "-O",
+    "none,has_journal,ext_attr,dir_index,filetype,extent,flex_bg,sparse_super2,large_file,huge_file,uninit_bg,dir_nlink,extra_isize",
+    "-E",
+    "num_backup_sb=0,packed_meta_blocks=1,lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0",
+];
+
+/// Instead of the host's mke2fs.conf, so that every host makes the same file system.
+const MKE2FS_CONF: &str =
+    "[defaults]\nblocksize = 4096\n[fs_types]\next4 = {\nblocksize = 4096\n}\n";
+
+fn make(writer: &Writer) -> Result<(), Error> {
+    let path = writer.temporary("blank.ext4");
+    let failed = |source| Error::Write { path: path.clone(), source };
+    let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
+    file.set_len(BOX_DISK_BYTES).map_err(failed)?;
+    let conf = writer.temporary("mke2fs.conf");
+    fs::write(&conf, MKE2FS_CONF).map_err(|source| Error::Write { path: conf.clone(), source })?;
+
+    run(Command::new("mke2fs").args(FORMAT).arg(&path).env("MKE2FS_CONFIG", &conf), HELPER_TIME)?;
+    // The directories of the guest's overlay. `mke2fs -d` would take their owner from this user;
+    // debugfs makes them root's, whoever runs it.
+    for directory in ["upper", "work"] {
+        debugfs(&path, &["-w", "-R", &format!("mkdir {directory}")])?;
+        let said = debugfs(&path, &["-R", &format!("stat {directory}")])?;
+        if !said.contains("Type: directory    Mode:  0755") {
+            return Err(Error::BadDisk {
+                path,
+                words: format!("no directory {directory}: {said}"),
+            });
+        }
+    }
+    sync(&path)?;
+    writer.publish(&path, Path::new(PLACE))
+}
+
+/// Runs one debugfs command. It ends with 0 also when that failed: the caller looks at the result.
+fn debugfs(disk: &Path, arguments: &[&str]) -> Result<String, Error> {
+    let (stdout, _) = run(Command::new("debugfs").args(arguments).arg(disk), HELPER_TIME)?;
+    Ok(stdout.lines().take(4).collect::<Vec<_>>().join("\n"))
+}

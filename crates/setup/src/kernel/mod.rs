@@ -1,0 +1,186 @@
+//! The kernel that guests run: found, unpacked into the store, remembered. Called by `assets`.
+
+mod bzimage;
+mod decompress;
+mod fetch;
+mod modules;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::progress::Progress;
+use crate::sources::KernelSource;
+use crate::store::{
+    FileStamp, Stores, Writer, hash, hash_parts, make_directory, read_bounded, read_record, sync,
+    write_synced,
+};
+
+use fetch::Found;
+use modules::{REQUIRED, Tree};
+
+/// Compressed kernels have 8 to 15 MiB; an uncompressed one may be given too.
+const IMAGE_LIMIT: u64 = 512 << 20;
+const FORMAT: u32 = 1;
+
+/// A kernel in a store.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    directory: PathBuf,
+    record: Record,
+}
+
+/// Which kernel a store has for a source.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    format: u32,
+    /// For people: where it is from.
+    origin: String,
+    /// The file the user named, as it was.
+    source: Option<FileStamp>,
+    /// The directory below `kernel/`.
+    id: String,
+    release: String,
+    vmlinux: FileStamp,
+    vmlinux_sha256: String,
+    /// Names of files, in load order.
+    modules: Vec<String>,
+}
+
+impl Kernel {
+    /// The kernel for this source in the first store that has one. Costs a handful of system calls.
+    pub(crate) fn find(stores: &Stores, source: &KernelSource) -> Result<Option<Self>, Error> {
+        for store in stores.all() {
+            if let Some(kernel) = Self::find_in(store, source)? {
+                return Ok(Some(kernel));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_in(store: &Path, source: &KernelSource) -> Result<Option<Self>, Error> {
+        let record = match read_record::<Record>(&store.join(record_place(source)))? {
+            Some(record) if record.format == FORMAT => record,
+            _ => return Ok(None),
+        };
+        if let (KernelSource::Files { image, .. }, Some(stamp)) = (source, &record.source)
+            && !stamp.holds_for(image)
+        {
+            return Ok(None);
+        }
+        let kernel = Kernel { directory: store.join("kernel").join(&record.id), record };
+        let complete = kernel.record.vmlinux.holds_for(&kernel.vmlinux())
+            && kernel.modules().all(|(_, path)| path.is_file());
+        Ok(complete.then_some(kernel))
+    }
+
+    /// Gets the kernel from its source into the writer's store.
+    pub(crate) fn prepare(
+        writer: &Writer,
+        source: &KernelSource,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self, Error> {
+        let (found, stamp) = match source {
+            KernelSource::Distribution => (fetch::distribution(writer, progress)?, None),
+            KernelSource::Files { image, modules } => {
+                let origin = format!("BOXWOOD_KERNEL={}", image.display());
+                let found = Found { origin, image: image.clone(), modules: modules.clone() };
+                (found, FileStamp::of(image)?)
+            }
+        };
+        progress(Progress::ReadingKernel { image: found.image.clone() });
+        let mut record = unpack(&found, writer)?;
+        record.source = stamp;
+        writer.write_record(&record_place(source), &record)?;
+        Ok(Kernel { directory: writer.root().join("kernel").join(&record.id), record })
+    }
+
+    pub(crate) fn vmlinux(&self) -> PathBuf {
+        self.directory.join("vmlinux")
+    }
+
+    pub(crate) fn vmlinux_sha256(&self) -> &str {
+        &self.record.vmlinux_sha256
+    }
+
+    pub(crate) fn release(&self) -> &str {
+        &self.record.release
+    }
+
+    pub(crate) fn origin(&self) -> &str {
+        &self.record.origin
+    }
+
+    /// Names this kernel with these modules among all others.
+    pub(crate) fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// Names and paths of the modules, in load order.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = (&str, PathBuf)> {
+        self.record.modules.iter().map(|name| {
+            let path = self.directory.join("modules").join(name);
+            (name.as_str(), path)
+        })
+    }
+}
+
+/// `current.json` for the distribution's, and one for each file a user named.
+fn record_place(source: &KernelSource) -> PathBuf {
+    let name = match source {
+        KernelSource::Distribution => "current.json".to_owned(),
+        KernelSource::Files { image, modules } => {
+            let modules = modules.as_deref().unwrap_or(Path::new(""));
+            let paths = [image.as_path(), modules].map(|path| path.as_os_str().as_encoded_bytes());
+            format!("given-{}.json", &hash_parts(paths)[..16])
+        }
+    };
+    Path::new("kernel").join(name)
+}
+
+/// Reads, unpacks and checks it all, then puts it in its place in one step.
+fn unpack(found: &Found, writer: &Writer) -> Result<Record, Error> {
+    let bad = |source| Error::BadKernel { path: found.image.clone(), source };
+    let vmlinux = bzimage::extract(read_bounded(&found.image, IMAGE_LIMIT)?).map_err(bad)?;
+    let release = bzimage::release(&vmlinux).map_err(bad)?;
+    let directory = match &found.modules {
+        Some(directory) => directory.clone(),
+        None => Path::new("/lib/modules").join(&release),
+    };
+    let modules = Tree::open(&directory, &release)?.load_order(&REQUIRED)?;
+
+    let unfinished = writer.temporary_directory("kernel")?;
+    write_synced(&unfinished.join("vmlinux"), &vmlinux)?;
+    make_directory(&unfinished.join("modules"))?;
+    let mut names = Vec::new();
+    for (index, module) in modules.iter().enumerate() {
+        // The guest loads them sorted by name.
+        let name = format!("{index:03}-{}.ko", module.name);
+        write_synced(&unfinished.join("modules").join(&name), &module.bytes)?;
+        names.push(name);
+    }
+    sync(&unfinished.join("modules"))?;
+    sync(&unfinished)?;
+
+    let vmlinux_sha256 = hash(&vmlinux);
+    let parts = modules.iter().flat_map(|module| [module.name.as_bytes(), &module.bytes]);
+    let id = hash_parts(std::iter::once(vmlinux_sha256.as_bytes()).chain(parts));
+    let id = format!("{release}-{}", &id[..12]);
+    let place = Path::new("kernel").join(&id);
+    writer.publish(&unfinished, &place)?;
+
+    let path = writer.root().join(&place).join("vmlinux");
+    let stamp = FileStamp::of(&path)?
+        .ok_or_else(|| Error::Stat { path, source: std::io::ErrorKind::NotFound.into() })?;
+    Ok(Record {
+        format: FORMAT,
+        origin: found.origin.clone(),
+        source: None,
+        id,
+        release,
+        vmlinux: stamp,
+        vmlinux_sha256,
+        modules: names,
+    })
+}
