@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::error::Error;
 use crate::guest_binary::GuestBinary;
-use crate::initramfs::Initramfs;
-use crate::kernel::Kernel;
+use crate::initramfs::{self, Initramfs};
+use crate::kernel::{self, Kernel};
 use crate::progress::Progress;
 use crate::sources::Sources;
 use crate::store::{Stores, Writer};
@@ -106,6 +106,8 @@ impl Assets {
             Some(initramfs) => initramfs,
             None => Initramfs::build(writer, &kernel, &guest)?,
         };
+        // Nothing depends on it: what stays is removed another time.
+        let _ = kernel::sweep(writer).and_then(|()| initramfs::sweep(writer));
         Ok(Self::of(&kernel, initramfs, guest))
     }
 
@@ -119,5 +121,179 @@ impl Assets {
             origin: kernel.origin().to_owned(),
             guest: guest.path,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::guest_binary::tests::static_binary;
+    use crate::kernel::tests::sample_source;
+    use crate::sources::KernelSource;
+
+    struct Host {
+        directory: tempfile::TempDir,
+        sources: Sources,
+    }
+
+    impl Host {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let guest = directory.path().join("guest");
+            fs::write(&guest, static_binary()).unwrap();
+            let kernel = sample_source(directory.path());
+            Host { directory, sources: Sources { kernel, guest: Some(guest) } }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.directory.path().join(name)
+        }
+
+        fn stores(&self) -> Stores {
+            Stores::new(self.path("store"))
+        }
+
+        fn ensure(&self) -> Assets {
+            Assets::ensure(&self.stores(), &self.sources, &mut |_| ()).unwrap()
+        }
+
+        fn change_guest(&self) {
+            let mut bytes = static_binary();
+            bytes.push(1);
+            fs::write(self.path("guest.new"), bytes).unwrap();
+            fs::rename(self.path("guest.new"), self.path("guest")).unwrap();
+        }
+    }
+
+    fn make_old(path: &Path) {
+        let time = SystemTime::now() - Duration::from_secs(3 * 24 * 3600);
+        fs::File::open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn what_was_set_up_is_found_again() {
+        let host = Host::new();
+        let missing = Assets::find(&host.stores(), &host.sources).unwrap_err();
+        assert!(missing.to_string().contains("boxwood setup"), "{missing}");
+        let made = host.ensure();
+        assert!(made.vmlinux.is_file() && made.initramfs.is_file());
+        assert_eq!(made.release, "6.1.0-test");
+        assert_eq!(Assets::find(&host.stores(), &host.sources).unwrap(), made);
+        let mut told = Vec::new();
+        let again = Assets::ensure(&host.stores(), &host.sources, &mut |step| told.push(step));
+        assert_eq!((again.unwrap(), told), (made, vec![]));
+    }
+
+    #[test]
+    fn a_changed_guest_gets_a_new_initramfs_without_setup() {
+        let host = Host::new();
+        let before = host.ensure();
+        host.change_guest();
+        let after = Assets::find(&host.stores(), &host.sources).unwrap();
+        assert_ne!(after.initramfs, before.initramfs);
+        assert_ne!(after.initramfs_sha256, before.initramfs_sha256);
+        assert_eq!(after.vmlinux, before.vmlinux);
+        // Another process may be about to open the old one.
+        assert!(before.initramfs.is_file());
+    }
+
+    #[test]
+    fn what_nothing_refers_to_is_removed_after_a_day() {
+        let host = Host::new();
+        let before = host.ensure();
+        let stray = host.path("store/kernel/0.0-stray");
+        fs::create_dir_all(&stray).unwrap();
+        make_old(&stray);
+        make_old(&before.initramfs);
+        host.change_guest();
+        let after = host.ensure();
+        assert!(!stray.exists() && !before.initramfs.exists());
+        assert!(after.initramfs.is_file() && after.vmlinux.is_file());
+        make_old(after.vmlinux.parent().unwrap());
+        fs::remove_file(&after.initramfs).unwrap();
+        assert!(host.ensure().vmlinux.is_file(), "what is referred to stays, however old");
+    }
+
+    #[test]
+    fn a_changed_kernel_is_read_again() {
+        let host = Host::new();
+        host.ensure();
+        let KernelSource::Files { image, .. } = &host.sources.kernel else { unreachable!() };
+        let mut bytes = fs::read(image).unwrap();
+        bytes.push(0);
+        fs::write(image, bytes).unwrap();
+        let missing = Assets::find(&host.stores(), &host.sources).unwrap_err();
+        assert!(matches!(missing, Error::NotSetUp { .. }), "{missing}");
+        host.ensure();
+        Assets::find(&host.stores(), &host.sources).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_store_is_repaired() {
+        let host = Host::new();
+        let made = host.ensure();
+        let modules = made.vmlinux.parent().unwrap().join("modules");
+        let module = fs::read_dir(&modules).unwrap().next().unwrap().unwrap().path();
+        let record = fs::read_dir(host.path("store/kernel"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.extension().is_some_and(|ending| ending == "json"))
+            .unwrap();
+        for damage in [&made.vmlinux, &made.initramfs, &module, &record] {
+            fs::write(damage, b"").unwrap();
+            fs::remove_file(damage).unwrap();
+            assert_eq!(host.ensure().initramfs_sha256, made.initramfs_sha256);
+            assert!(damage.is_file(), "{}", damage.display());
+        }
+        fs::write(&record, b"{\"format\":").unwrap();
+        assert_eq!(host.ensure(), Assets::find(&host.stores(), &host.sources).unwrap());
+    }
+
+    #[test]
+    fn a_shared_store_is_used_and_not_written() {
+        let host = Host::new();
+        let shared = host.ensure();
+        let stores = Stores::new(host.path("own")).with_shared(host.path("store"));
+        assert_eq!(Assets::find(&stores, &host.sources).unwrap(), shared);
+        assert!(!host.path("own").exists());
+
+        host.change_guest();
+        let mixed = Assets::find(&stores, &host.sources).unwrap();
+        assert_eq!(mixed.vmlinux, shared.vmlinux);
+        assert!(mixed.initramfs.starts_with(host.path("own")));
+    }
+
+    #[test]
+    fn many_first_users_do_the_work_once() {
+        let host = Host::new();
+        let readings = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    let mut count = |step| {
+                        if matches!(step, Progress::ReadingKernel { .. }) {
+                            readings.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        }
+                    };
+                    Assets::ensure(&host.stores(), &host.sources, &mut count).unwrap();
+                });
+            }
+        });
+        assert_eq!(readings.into_inner(), 1);
+    }
+
+    #[test]
+    fn a_refresh_reads_the_kernel_again() {
+        let host = Host::new();
+        let made = host.ensure();
+        let mut told = Vec::new();
+        let again = Assets::refresh(&host.stores(), &host.sources, &mut |step| told.push(step));
+        assert_eq!(again.unwrap().vmlinux_sha256, made.vmlinux_sha256);
+        assert!(told.iter().any(|step| matches!(step, Progress::ReadingKernel { .. })), "{told:?}");
+        Assets::find(&host.stores(), &host.sources).unwrap();
     }
 }

@@ -220,3 +220,126 @@ fn debugfs(disk: &Path, arguments: &[&str]) -> Result<String, Error> {
     let (stdout, _) = run(Command::new("debugfs").args(arguments).arg(disk), HELPER_TIME)?;
     Ok(stdout.lines().take(4).collect::<Vec<_>>().join("\n"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// A sparse file of the right size with data at both ends and in the middle.
+    fn blank(directory: &Path) -> BlankDisk {
+        let path = directory.join("blank");
+        let file = File::create(&path).unwrap();
+        file.set_len(BOX_DISK_BYTES).unwrap();
+        for at in [0, 1 << 30, BOX_DISK_BYTES - 4096] {
+            file.write_all_at(&[at as u8 | 7; 4096], at).unwrap();
+        }
+        BlankDisk::open(path.clone(), File::open(path).unwrap()).unwrap().unwrap()
+    }
+
+    fn allocated(file: &File) -> u64 {
+        std::os::unix::fs::MetadataExt::blocks(&file.metadata().unwrap()) * 512
+    }
+
+    fn assert_same(disk: &BlankDisk, copy: &File) {
+        assert_eq!(copy.metadata().unwrap().len(), BOX_DISK_BYTES);
+        assert_eq!(data_extents(copy, BOX_DISK_BYTES).unwrap(), disk.extents);
+        for extent in &disk.extents {
+            let size = (extent.end - extent.start) as usize;
+            let (mut ours, mut theirs) = (vec![0; size], vec![0; size]);
+            disk.file.read_exact_at(&mut ours, extent.start).unwrap();
+            copy.read_exact_at(&mut theirs, extent.start).unwrap();
+            assert!(ours == theirs, "{extent:?}");
+        }
+    }
+
+    fn sparse_file() -> File {
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(allocated(&file), 0);
+        file
+    }
+
+    #[test]
+    fn a_copy_has_the_data_the_holes_and_the_size() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = blank(directory.path());
+        let copy = sparse_file();
+        disk.copy_to(&copy).unwrap();
+        assert_same(&disk, &copy);
+        assert!(allocated(&copy) < 1 << 20);
+    }
+
+    #[test]
+    fn a_copy_across_file_systems_is_made_by_hand() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = blank(directory.path());
+        let copy =
+            File::from(rustix::fs::memfd_create("copy", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+        disk.copy_to(&copy).unwrap();
+        assert_same(&disk, &copy);
+        let copy = sparse_file();
+        for extent in &disk.extents {
+            copy_by_hand(&disk.file, &copy, extent.clone()).unwrap();
+        }
+        ftruncate(&copy, BOX_DISK_BYTES).unwrap();
+        assert_same(&disk, &copy);
+    }
+
+    #[test]
+    fn copies_at_the_same_time_do_not_disturb_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = blank(directory.path());
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let copy = sparse_file();
+                    disk.copy_to(&copy).unwrap();
+                    assert_same(&disk, &copy);
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_disk_of_another_size_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let stores = Stores::new(directory.path());
+        assert!(matches!(BlankDisk::find(&stores), Err(Error::NoDisk { .. })));
+        let path = directory.path().join(PLACE);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        File::create(&path).unwrap().write_all(b"cut short").unwrap();
+        assert!(matches!(BlankDisk::find(&stores), Err(Error::NoDisk { .. })));
+    }
+
+    #[test]
+    fn the_disk_is_small_sound_journalled_and_has_roots_directories() {
+        let directory = tempfile::tempdir().unwrap();
+        let stores = Stores::new(directory.path());
+        let mut told = Vec::new();
+        let disk = match BlankDisk::ensure(&stores, &mut |step| told.push(step)) {
+            Err(Error::MissingHelper { program, .. }) => {
+                eprintln!("skipped: {program} is not installed here");
+                return;
+            }
+            result => result.unwrap(),
+        };
+        assert_eq!(told, [Progress::MakingDisk]);
+        assert!(disk.data_bytes() < 1_500_000, "{} bytes of data", disk.data_bytes());
+        assert_eq!(disk.file.metadata().unwrap().len(), BOX_DISK_BYTES);
+
+        let path = directory.path().join("copy");
+        disk.copy_to(&File::create(&path).unwrap()).unwrap();
+        run(Command::new("e2fsck").args(["-f", "-n"]).arg(&path), HELPER_TIME).unwrap();
+        let (features, _) = run(Command::new("dumpe2fs").arg(&path), HELPER_TIME).unwrap();
+        assert!(features.contains("has_journal"), "{features}");
+        // The guest's kernel need not zero any inode table.
+        let groups = features.matches("\nGroup ").count();
+        assert_eq!(features.matches("ITABLE_ZEROED").count(), groups);
+        for name in ["upper", "work"] {
+            let said = debugfs(&path, &["-R", &format!("stat {name}")]).unwrap();
+            assert!(said.contains("User:     0   Group:     0"), "{said}");
+        }
+        assert!(!directory.path().join("setup.tmp").exists());
+    }
+}

@@ -65,10 +65,17 @@ impl Distro {
     }
 
     /// What to install for it here, as the distribution calls it.
+    ///
+    /// From packages.debian.org and packages.ubuntu.com (qemu-system-x86, e2fsprogs,
+    /// busybox-static, linux-image-virtual), pkgs.alpinelinux.org (qemu, e2fsprogs-extra,
+    /// busybox-static), archlinux.org/packages and its PKGBUILD of qemu (qemu-system-x86, busybox,
+    /// which is static), packages.fedoraproject.org (busybox, which is static),
+    /// qemu.org/download (qemu-kvm on RHEL), qemu.spec on build.opensuse.org (qemu-x86).
     pub(crate) fn package(self, need: Need) -> &'static str {
         use Distro::{Alpine, Arch, Debian, Fedora, Rhel, Suse, Ubuntu, Unknown};
         match (need, self) {
-            (Need::Qemu, Debian | Ubuntu | Alpine | Arch | Unknown) => "qemu-system-x86",
+            (Need::Qemu, Debian | Ubuntu | Arch | Unknown) => "qemu-system-x86",
+            (Need::Qemu, Alpine) => "qemu-system-x86_64",
             (Need::Qemu, Fedora) => "qemu-system-x86-core",
             (Need::Qemu, Rhel) => "qemu-kvm",
             (Need::Qemu, Suse) => "qemu-x86",

@@ -88,6 +88,11 @@ fn record_place(kernel: &Kernel, guest: &GuestBinary) -> PathBuf {
     Path::new("initramfs").join(format!("{}.json", &hash_parts(parts)[..16]))
 }
 
+/// Removes what no record of the store names.
+pub(crate) fn sweep(writer: &Writer) -> Result<(), Error> {
+    writer.sweep::<Record>("initramfs", |record| record.file)
+}
+
 fn archive(guest: &[u8], modules: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut archive = Archive::default();
     for name in DIRECTORIES {

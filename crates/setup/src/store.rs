@@ -8,10 +8,12 @@
 //! <store>/setup.lock   the writer's lock      <store>/setup.tmp/   what it has not finished
 //! ```
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -84,6 +86,8 @@ impl FileStamp {
     }
 }
 
+/// How long something stays after nothing refers to it any more.
+const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Records are a few hundred bytes.
 const RECORD_LIMIT: u64 = 64 << 10;
 
@@ -212,6 +216,36 @@ impl Writer {
         let bytes = serde_json::to_vec_pretty(record)
             .map_err(|error| Error::Write { path: self.root.join(place), source: error.into() })?;
         self.write(place, &bytes)
+    }
+
+    /// Removes what lies in a directory of the store beside its records and is named by none of
+    /// them. It must be a day old: somebody may have looked it up and be about to open it.
+    pub(crate) fn sweep<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        named: impl Fn(T) -> String,
+    ) -> Result<(), Error> {
+        let directory = self.root.join(name);
+        let failed = |source| Error::Read { path: directory.clone(), source };
+        let (mut kept, mut found) = (HashSet::new(), Vec::new());
+        for entry in fs::read_dir(&directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_some_and(|ending| ending == "json") {
+                kept.extend(read_record::<T>(&path)?.map(|record| directory.join(named(record))));
+            } else {
+                found.push(path);
+            }
+        }
+        for (index, path) in found.iter().filter(|path| !kept.contains(*path)).enumerate() {
+            let age =
+                fs::metadata(path).and_then(|data| data.modified()).map_err(failed)?.elapsed();
+            if age.is_ok_and(|age| age > GRACE) {
+                // In one step, so that a reader sees it whole or not at all.
+                let aside = self.temporary(&format!("swept-{name}-{index}"));
+                fs::rename(path, aside).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -78,34 +78,46 @@ pub(super) fn package(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Found, Error> {
     let image = resolve(apt, meta)?;
-    // Ubuntu has the modules in a package of their own.
-    let mut packages = vec![image.clone()];
-    if meta == Distro::Ubuntu.package(Need::Kernel) {
-        let release = image.trim_start_matches("linux-image-").trim_start_matches("unsigned-");
-        packages.push(format!("linux-modules-{release}"));
-    }
-
     let tree = writer.temporary_directory("package")?;
-    for (index, package) in packages.iter().enumerate() {
-        progress(Progress::Downloading { package: package.clone() });
-        let download = writer.temporary_directory(&format!("download-{index}"))?;
-        run(
-            Command::new(&apt.apt_get).args(["-q", "download", package]).current_dir(&download),
-            DOWNLOAD_TIME,
-        )
-        .map_err(|error| match error {
-            Error::HelperFailed { .. } | Error::HelperTimedOut { .. } => {
-                Error::Download { package: package.clone(), source: Box::new(error) }
-            }
-            other => other,
-        })?;
-        let file = only(&download, |name| name.ends_with(".deb"))?.ok_or_else(|| {
-            Error::EmptyPackage { package: package.clone(), what: "downloaded file" }
-        })?;
-        progress(Progress::Unpacking { package: package.clone() });
-        run(Command::new(&apt.dpkg_deb).arg("-x").args([&file, &tree]), UNPACK_TIME)?;
+    get(apt, &image, (writer, &tree), progress)?;
+    if meta == Distro::Ubuntu.package(Need::Kernel) {
+        // Ubuntu has the modules in packages of their own, and not every release has the second.
+        let release = image.trim_start_matches("linux-image-").trim_start_matches("unsigned-");
+        get(apt, &format!("linux-modules-{release}"), (writer, &tree), progress)?;
+        match get(apt, &format!("linux-modules-extra-{release}"), (writer, &tree), progress) {
+            // A module that is then missing is told by its name.
+            Ok(()) | Err(Error::Download { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
     unpacked(&tree, &image)
+}
+
+/// Downloads one package and unpacks it into the tree.
+fn get(
+    apt: &Apt,
+    package: &str,
+    (writer, tree): (&Writer, &Path),
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), Error> {
+    let name = || package.to_owned();
+    progress(Progress::Downloading { package: name() });
+    let download = writer.temporary_directory(&format!("download-{package}"))?;
+    run(
+        Command::new(&apt.apt_get).args(["-q", "download", package]).current_dir(&download),
+        DOWNLOAD_TIME,
+    )
+    .map_err(|error| match error {
+        Error::HelperFailed { .. } | Error::HelperTimedOut { .. } => {
+            Error::Download { package: name(), source: Box::new(error) }
+        }
+        other => other,
+    })?;
+    let file = only(&download, |name| name.ends_with(".deb"))?
+        .ok_or_else(|| Error::EmptyPackage { package: name(), what: "downloaded file" })?;
+    progress(Progress::Unpacking { package: name() });
+    run(Command::new(&apt.dpkg_deb).arg("-x").args([&file, tree]), UNPACK_TIME)?;
+    Ok(())
 }
 
 /// The one package that the meta package depends on and that has a release in its name.
@@ -133,7 +145,7 @@ fn depended_image(depends: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn unpacked(tree: &Path, package: &str) -> Result<Found, Error> {
+pub(super) fn unpacked(tree: &Path, package: &str) -> Result<Found, Error> {
     let empty = |what| Error::EmptyPackage { package: package.to_owned(), what };
     // With a merged /usr the modules are packed below usr/lib.
     let modules = ["lib/modules", "usr/lib/modules"]
@@ -249,7 +261,8 @@ mod tests {
         let depends = "echo '  Depends: linux-image-6.8.0-31-generic'";
         let unpack = "case $2 in *modules*) mkdir -p $3/usr/lib/modules/6.8.0-31;; \
                       *) mkdir -p $3/boot; touch $3/boot/vmlinuz-6.8.0-31;; esac";
-        let apt = apt(directory.path(), depends, "touch $3.deb", unpack);
+        let get = "case $3 in *extra*) exit 100;; esac; touch $3.deb";
+        let apt = apt(directory.path(), depends, get, unpack);
         let found = package(&apt, "linux-image-virtual", &writer, &mut |_| ()).unwrap();
         assert!(found.modules.unwrap().ends_with("usr/lib/modules/6.8.0-31"));
     }

@@ -184,3 +184,67 @@ fn unpack(found: &Found, writer: &Writer) -> Result<Record, Error> {
         modules: names,
     })
 }
+
+/// Removes kernels that no record of the store names.
+pub(crate) fn sweep(writer: &Writer) -> Result<(), Error> {
+    writer.sweep::<Record>("kernel", |record| record.id)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::fs;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::decompress::Compression;
+    use super::*;
+
+    /// A made-up kernel and its modules, in files.
+    pub(crate) fn sample_source(directory: &Path) -> KernelSource {
+        let banner = format!("Linux version {} (test)\n", modules::tests::RELEASE);
+        let image = directory.join("vmlinuz");
+        let vmlinux = bzimage::tests::vmlinux(banner.as_bytes());
+        fs::write(&image, bzimage::tests::bzimage(Compression::Xz, &vmlinux)).unwrap();
+        let files: Vec<_> = REQUIRED.iter().map(|name| format!("{name}.ko")).collect();
+        let files: Vec<_> = files.iter().map(|file| (file.as_str(), "depends=")).collect();
+        modules::tests::tree(&directory.join("modules"), "", &files);
+        KernelSource::Files { image, modules: Some(directory.join("modules")) }
+    }
+
+    #[test]
+    fn a_kernel_without_a_needed_module_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = sample_source(directory.path());
+        fs::remove_file(directory.path().join("modules/kernel/fs/erofs.ko")).unwrap();
+        let store = directory.path().join("store");
+        let writer = Writer::open(&store, || ()).unwrap();
+        let error = Kernel::prepare(&writer, &source, &mut |_| ()).unwrap_err();
+        assert!(error.to_string().contains("'erofs'"), "{error}");
+        drop(writer);
+        assert!(!store.join("kernel").exists());
+    }
+
+    /// The kernel of a Debian package: `BOXWOOD_TEST_KERNEL_DEB` names the file.
+    #[test]
+    fn a_real_kernel_package_is_usable() {
+        let Some(package) = std::env::var_os("BOXWOOD_TEST_KERNEL_DEB") else {
+            eprintln!("skipped: BOXWOOD_TEST_KERNEL_DEB is not set");
+            return;
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let tree = directory.path().join("tree");
+        let mut unpack = Command::new("dpkg-deb");
+        unpack.arg("-x").arg(&package).arg(&tree);
+        crate::command::run(&mut unpack, Duration::from_secs(120)).unwrap();
+        let found = fetch::unpacked(&tree, "test").unwrap();
+        let source = KernelSource::Files { image: found.image, modules: found.modules };
+        let writer = Writer::open(&directory.path().join("store"), || ()).unwrap();
+        let kernel = Kernel::prepare(&writer, &source, &mut |_| ()).unwrap();
+        let names: Vec<_> = kernel.modules().map(|(name, _)| name.to_owned()).collect();
+        let place = |module: &str| names.iter().position(|name| name.ends_with(module));
+        assert!(place("virtio_ring.ko") < place("virtio_mmio.ko"), "{names:?}");
+        assert!(place("libcrc32c.ko") < place("erofs.ko"), "{names:?}");
+        assert!(place("overlay.ko").is_some(), "{names:?}");
+        assert!(kernel.release().starts_with(|first: char| first.is_ascii_digit()));
+    }
+}
