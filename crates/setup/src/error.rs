@@ -232,7 +232,7 @@ pub enum Error {
     },
 }
 
-const BUILD_THE_GUEST: &str = "build it with 'RUSTFLAGS=-Ctarget-feature=+crt-static cargo build --release --target x86_64-unknown-linux-gnu -p boxwood-guest'";
+pub(crate) const BUILD_THE_GUEST: &str = "build it with 'RUSTFLAGS=-Ctarget-feature=+crt-static cargo build --release --target x86_64-unknown-linux-gnu -p boxwood-guest'";
 
 /// What is wrong with a kernel file.
 #[derive(Debug, thiserror::Error)]

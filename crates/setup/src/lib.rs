@@ -10,6 +10,7 @@ mod assets;
 mod command;
 mod disk;
 mod distro;
+mod doctor;
 mod elf;
 mod error;
 mod guest_binary;
@@ -22,6 +23,7 @@ mod sys;
 
 pub use assets::Assets;
 pub use disk::{BOX_DISK_BYTES, BlankDisk};
+pub use doctor::{Check, Patient, Report, Status, Style};
 pub use error::{BzImageFault, ElfFault, Error, ModuleFault};
 pub use progress::Progress;
 pub use sources::{KernelSource, Sources};

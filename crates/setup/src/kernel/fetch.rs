@@ -70,6 +70,19 @@ pub(super) fn distribution(
     }
 }
 
+/// What [`distribution`] would take, for people. Downloads nothing.
+pub(super) fn available() -> Result<String, Error> {
+    let distro = Distro::current();
+    let host = || host_kernel(Path::new("/"), &host_release(), distro).map(|found| found.origin);
+    if !matches!(distro, Distro::Debian | Distro::Ubuntu) {
+        return host();
+    }
+    match resolve(&Apt::default(), distro.package(Need::Kernel)) {
+        Ok(package) => Ok(format!("package {package}")),
+        Err(error) => host().map_err(|_| error),
+    }
+}
+
 /// Downloads and unpacks what the meta package stands for.
 pub(super) fn package(
     apt: &Apt,

@@ -126,6 +126,11 @@ impl Kernel {
     }
 }
 
+/// What the distribution has for us, without getting it: a package or its own kernel, for people.
+pub(crate) fn available() -> Result<String, Error> {
+    fetch::available()
+}
+
 /// `current.json` for the distribution's, and one for each file a user named.
 fn record_place(source: &KernelSource) -> PathBuf {
     let name = match source {
