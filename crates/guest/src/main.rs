@@ -1,2 +1,115 @@
-//! placeholder
-fn main() {}
+//! PID 1 of a box: boots once, is frozen as part of a template, and lives on in every box that is
+//! restored from it. Started by the kernel as `/init` of the initramfs that `crates/setup` builds.
+//!
+//! It reads top to bottom as what happens. There is one thread, one place that waits (`poll`) and one
+//! that reaps (`reaper`); after the freeze it does as little distinct work as it can, because under
+//! emulation every instruction is paid for when it runs for the first time.
+
+mod boot;
+mod connection;
+mod control;
+mod fault;
+mod guest;
+mod leaving;
+mod poll;
+mod reaper;
+mod rebirth;
+mod rootfs;
+mod session;
+mod sys;
+
+use std::path::Path;
+
+use boxwood_wire::preface::{self, Epoch, GuestWord};
+use rustix::system::RebootCommand;
+
+use connection::Port;
+use fault::Fault;
+use guest::{Guest, Machine};
+use poll::{Poll, Source};
+use reaper::Reaper;
+use session::stdio::Pipes;
+
+fn main() {
+    // The warm-up runs us as its throw-away child.
+    if std::process::id() != 1 {
+        return;
+    }
+    // A panic in PID 1 would be the kernel's panic, too, with a dump that hides the message.
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("boxwood-guest: {panic}");
+        end();
+    }));
+    let mut guest = match boot() {
+        Ok(machine) => Guest::new(machine),
+        Err(fault) => die(&fault),
+    };
+    let result = guest.say(&GuestWord::Idle).and_then(|()| {
+        loop {
+            // The template is frozen in the first of these.
+            guest.turn()?;
+        }
+    });
+    match result {
+        Ok(never) => never,
+        Err(fault) => die(&fault),
+    }
+}
+
+/// Everything that can be done before the freeze.
+fn boot() -> Result<Machine, Fault> {
+    boot::inheritance()?;
+    boot::mounts::first()?;
+    let uevents = boot::uevents::Uevents::open()?;
+    boot::modules::load_all(Path::new("/modules"))?;
+    let port = Port::new(boot::port::open(&uevents)?);
+    // From here on the host hears of a failure, too.
+    prepare(&port).map_err(|fault| {
+        let word = guest::failed(Epoch([0; 16]), &fault);
+        let _ = port.write(&preface::encode(&word));
+        fault
+    })
+    .map(|parts| parts.with(port))
+}
+
+/// What [`boot`] has made when there is a port.
+struct Parts {
+    poll: Poll,
+    reaper: Reaper,
+    prepared: boot::mounts::Prepared,
+    identity: rebirth::IdentityFiles,
+    pipes: Pipes,
+}
+
+impl Parts {
+    fn with(self, port: Port) -> Machine {
+        let Parts { poll, reaper, prepared, identity, pipes } = self;
+        Machine { port, poll, reaper, prepared, identity, pipes }
+    }
+}
+
+fn prepare(port: &Port) -> Result<Parts, Fault> {
+    boot::disks::check()?;
+    boot::loopback()?;
+    let (prepared, identity) = boot::mounts::prepare()?;
+    let poll = Poll::new()?;
+    let reaper = Reaper::new()?;
+    let pipes = Pipes::new(&poll, 0)?;
+    poll.watch(port.source(), Source::Port)?;
+    poll.watch(reaper.source(), Source::Children)?;
+    boot::warm::warm_up()?;
+    Ok(Parts { poll, reaper, prepared, identity, pipes })
+}
+
+/// Says on the console what went wrong, and ends the VM: its shim reports the console's last lines.
+fn die(fault: &Fault) -> ! {
+    eprintln!("boxwood-guest: {fault}: {}", fault.reason());
+    end()
+}
+
+/// Ends the VM. QEMU is told not to start it again.
+fn end() -> ! {
+    let _ = rustix::system::reboot(RebootCommand::Restart);
+    // The kernel does not return from that; if it refuses, its panic ends the VM as well.
+    std::process::exit(1)
+}

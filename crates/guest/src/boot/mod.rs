@@ -1,0 +1,39 @@
+//! What is done once, before the template is frozen, so that a restore does as little as possible.
+//! Called by `main`, in the order of its functions.
+
+pub(crate) mod disks;
+pub(crate) mod modules;
+pub(crate) mod mounts;
+pub(crate) mod port;
+pub(crate) mod uevents;
+pub(crate) mod warm;
+
+use std::os::fd::OwnedFd;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::{Resource, Rlimit};
+
+use crate::fault::{Fault, Step};
+use crate::sys;
+
+/// Takes the loopback device up.
+pub(crate) fn loopback() -> Result<(), Fault> {
+    let socket: OwnedFd = rustix::net::socket_with(
+        AddressFamily::INET,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .step("open a socket for the loopback device")?;
+    sys::loopback_up(&socket).step("take the loopback device up")
+}
+
+/// What the box's processes inherit from PID 1: limits as Docker 25 and later gives them (systemd's
+/// defaults), a umask, and default signals.
+pub(crate) fn inheritance() -> Result<(), Fault> {
+    let files = Rlimit { current: Some(1024), maximum: Some(524_288) };
+    rustix::process::setrlimit(Resource::Nofile, files).step("set the limit of open files")?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    sys::default_sigpipe();
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! The control service: signals for main, its stop, and signs of life. Part of `guest`.
+
+use std::time::{Duration, Instant};
+
+use boxwood_types::Signal;
+use boxwood_wire::frame::Kind;
+use boxwood_wire::message::{ControlReply, ControlRequest};
+use boxwood_wire::mux::StreamId;
+
+use crate::fault::{Fault, Step};
+use crate::guest::{Guest, Main};
+use crate::sys;
+
+/// What came for main before there was one (contract G8).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    signals: Vec<Signal>,
+    stop: Option<(Signal, u64)>,
+}
+
+impl Held {
+    /// Keeps a signal. Like the kernel with a pending one, each once.
+    fn signal(&mut self, signal: Signal) {
+        if !self.signals.contains(&signal) {
+            self.signals.push(signal);
+        }
+    }
+}
+
+/// The longest grace that makes a difference: a year.
+const MAX_GRACE_MS: u64 = 365 * 24 * 3600 * 1000;
+
+impl Guest {
+    /// Answers what came on a control stream.
+    pub(crate) fn serve_control(&mut self, id: StreamId) -> Result<(), Fault> {
+        loop {
+            let Some(connection) = self.connection() else { return Ok(()) };
+            let request = match connection.frame(id) {
+                Ok(None) => return Ok(()),
+                Ok(Some(frame)) if frame.kind == Kind::Request => {
+                    boxwood_wire::frame::parse::<ControlRequest>(&frame.payload).ok()
+                }
+                Ok(Some(_)) | Err(_) => None,
+            };
+            match request {
+                Some(ControlRequest::Ping { nonce }) => {
+                    let reply = ControlReply::Pong { nonce, counters: self.counters };
+                    if let Some(connection) = self.connection() {
+                        connection.reply(id, &reply);
+                    }
+                }
+                Some(ControlRequest::Signal { signal }) => self.signal_main(signal)?,
+                Some(ControlRequest::Stop { signal, grace_ms }) => {
+                    self.stop_main(signal, grace_ms)?;
+                }
+                None => {
+                    connection.abort(id);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Gives main what was held for it.
+    pub(crate) fn deliver(&mut self, held: Held) -> Result<(), Fault> {
+        for signal in held.signals {
+            self.signal_main(signal)?;
+        }
+        match held.stop {
+            Some((signal, grace_ms)) => self.stop_main(signal, grace_ms),
+            None => Ok(()),
+        }
+    }
+
+    fn signal_main(&mut self, signal: Signal) -> Result<(), Fault> {
+        if let Main::Awaited(held) = &mut self.main {
+            held.signal(signal);
+        } else if let Some(pid) = self.main_process() {
+            sys::kill(pid, signal.number().into())
+                .step_with(|| format!("send {signal} to main"))?;
+        }
+        Ok(())
+    }
+
+    fn stop_main(&mut self, signal: Signal, grace_ms: u64) -> Result<(), Fault> {
+        match &mut self.main {
+            Main::Awaited(held) => {
+                held.stop = Some((signal, grace_ms));
+                Ok(())
+            }
+            Main::Alive { kill_at, .. } => {
+                let at = Instant::now() + Duration::from_millis(grace_ms.min(MAX_GRACE_MS));
+                // A second stop may shorten the first one's grace, not lengthen it.
+                *kill_at = Some(kill_at.map_or(at, |earlier| earlier.min(at)));
+                self.signal_main(signal)
+            }
+            Main::Emptying | Main::Left => Ok(()),
+        }
+    }
+
+    /// Kills main's tree when its grace is over.
+    pub(crate) fn keep_deadline(&mut self) -> Result<(), Fault> {
+        let Main::Alive { kill_at, .. } = &mut self.main else { return Ok(()) };
+        if kill_at.is_none_or(|at| at > Instant::now()) {
+            return Ok(());
+        }
+        *kill_at = None;
+        // The cgroup is main's tree, whatever its processes did to their groups and sessions.
+        rustix::io::write(&self.machine_prepared.main_kill, b"1").step("kill main's tree")?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g8_what_comes_before_main_is_held_once_and_in_order() {
+        let mut held = Held::default();
+        for signal in [Signal::HUP, Signal::INT, Signal::HUP] {
+            held.signal(signal);
+        }
+        assert_eq!(held.signals, [Signal::HUP, Signal::INT]);
+    }
+}

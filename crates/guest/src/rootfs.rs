@@ -1,0 +1,116 @@
+//! The box's root file system: its image below, what it writes above, the kernel's views in it.
+//! Called by `guest` when main is to be started, which is after the rebirth.
+//!
+//! ```text
+//! overlay = /run/own (identity, mount points) : /image (erofs, read-only), writes to /disk (ext4)
+//! ```
+//!
+//! `/run/own` saves what Docker does with a bind mount for each of `/etc/hostname`, `/etc/hosts`,
+//! `/etc/resolv.conf`, and makes a mount point for each of `/proc`, `/sys` and `/dev` whatever the
+//! image has there: a directory of a higher layer hides a file or a symbolic link of a lower one, so
+//! no path of the image is ever followed here.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use boxwood_wire::message::Leaving;
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MoveMountFlags, mount, move_mount};
+
+use crate::boot::disks::{DISK, IMAGE};
+use crate::boot::mounts::Prepared;
+use crate::fault::{Fault, Step};
+
+/// Files of the box's own layer that a write in the box may have copied to its disk. As with Docker
+/// they are new at each start.
+const REFRESHED: [&str; 4] = ["hostname", "hosts", "machine-id", "resolv.conf"];
+
+/// The root file system of the box, on top of everything.
+pub(crate) struct Root {
+    root: OwnedFd,
+    disk: OwnedFd,
+}
+
+impl Root {
+    /// Puts it together.
+    pub(crate) fn assemble(prepared: &Prepared, leaving: Leaving) -> Result<Root, Fault> {
+        mount(IMAGE, "/image", "erofs", MountFlags::RDONLY, c"")
+            .step("mount the image (/dev/vda, erofs)")?;
+        mount(DISK, "/disk", "ext4", MountFlags::NOATIME, c"noinit_itable")
+            .step("mount the box's disk (/dev/vdb, ext4)")?;
+        let disk = open_folder("/disk")?;
+        refresh_identity()?;
+        mount("overlay", "/newroot", "overlay", MountFlags::NOATIME, overlay_options(leaving))
+            .step("mount the overlay of image and disk")?;
+        let root = open_folder("/newroot")?;
+        // Over "/", so that the kernel takes it for the root of this mount namespace and not for a
+        // chroot, in which nobody may make a user namespace.
+        attach(root.as_fd(), rustix::fs::CWD, "/")?;
+        attach(prepared.proc.as_fd(), root.as_fd(), "proc")?;
+        attach(prepared.sys.as_fd(), root.as_fd(), "sys")?;
+        attach(prepared.dev.as_fd(), root.as_fd(), "dev")?;
+        Ok(Root { root, disk })
+    }
+
+    /// A descriptor of its top directory.
+    pub(crate) fn top(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// A descriptor of the disk beneath it, opened for `leaving`.
+    pub(crate) fn disk(&self) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat(
+            &self.disk,
+            c".",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+    }
+}
+
+/// No redirects and no metacopies: an image's extended attributes could name other files with them.
+fn overlay_options(leaving: Leaving) -> &'static CStr {
+    match leaving {
+        Leaving::Flush => {
+            c"lowerdir=/run/own:/image,upperdir=/disk/upper,workdir=/disk/work,xino=off,index=off,metacopy=off,redirect_dir=nofollow"
+        }
+        // Its writes need not outlive it.
+        Leaving::Discard => {
+            c"lowerdir=/run/own:/image,upperdir=/disk/upper,workdir=/disk/work,xino=off,index=off,metacopy=off,redirect_dir=nofollow,volatile"
+        }
+    }
+}
+
+/// Removes what an earlier run of this box left of the files it is given anew.
+fn refresh_identity() -> Result<(), Fault> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let upper = open_folder("/disk/upper")?;
+    let etc = match rustix::fs::openat2(&upper, c"etc", flags, Mode::empty(), inside) {
+        Ok(etc) => etc,
+        // Nothing in /etc was ever written, or it is no directory any more: nothing to remove.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+        Err(errno) => return Err(errno).step("open upper/etc of the box's disk"),
+    };
+    for name in REFRESHED {
+        match rustix::fs::unlinkat(&etc, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
+            Err(errno) => {
+                return Err(errno).step_with(|| format!("remove upper/etc/{name} of the box's disk"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn open_folder(path: &'static str) -> Result<OwnedFd, Fault> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).step_with(|| format!("open {path}"))
+}
+
+/// Moves a mount. The last component of the target is not followed if it is a symbolic link.
+fn attach(mounted: BorrowedFd<'_>, folder: BorrowedFd<'_>, name: &'static str) -> Result<(), Fault> {
+    move_mount(mounted, c"", folder, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .step_with(|| format!("move a mount to {name} of the box's root"))
+}

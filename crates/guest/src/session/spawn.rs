@@ -1,0 +1,295 @@
+//! Starts a process of the box: the one way, for main and for every session. Called by `guest`.
+//!
+//! Everything that allocates or reads happens here, before there is a child; `sys::spawn` does the
+//! rest and comes back when the program runs or was refused. So "started" is never said by hope
+//! (contract G7).
+
+use std::ffi::{CStr, CString, c_char};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use boxwood_types::StartRefusal;
+use boxwood_wire::message::{Process, ProcessReply};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use super::user::{self, User};
+use crate::fault::reason;
+use crate::sys::{self, ChildStack, ChildStep, Program, SpawnError};
+
+/// The most of `/etc/passwd` and `/etc/group` that is read.
+const MAX_FILE: usize = 1 << 20;
+
+/// Where a process goes.
+pub(crate) struct Place<'a> {
+    /// The box's root.
+    pub(crate) root: BorrowedFd<'a>,
+    /// Its cgroup.
+    pub(crate) cgroup: BorrowedFd<'a>,
+    /// Standard input, output and error.
+    pub(crate) stdio: [BorrowedFd<'a>; 3],
+}
+
+/// Starts `process`.
+///
+/// # Errors
+/// The answer for the host: refused, with Docker's code and words, or failed.
+pub(crate) fn spawn(
+    process: &Process,
+    place: &Place<'_>,
+    stack: &mut ChildStack,
+) -> Result<Pid, ProcessReply> {
+    let command = Command::new(process)?;
+    let user = find_user(&process.user, place.root)?;
+    let argv = texts(&process.argv)?;
+    let mut envp = texts(&process.env)?;
+    if !process.env.iter().any(|entry| entry.starts_with(b"HOME=")) {
+        envp.push(text([b"HOME=", user.home.as_slice()].concat())?);
+    }
+    let candidates = command.candidates.iter().map(CString::as_c_str).collect::<Vec<_>>();
+    let mut cwd = directory(&process.cwd);
+    let mut program = Program {
+        root: place.root,
+        cgroup: place.cgroup,
+        stdio: place.stdio,
+        cwd: &mut cwd,
+        uid: user.uid,
+        gid: user.gid,
+        groups: &user.groups,
+        candidates: &candidates,
+        argv: &pointers(&argv),
+        envp: &pointers(&envp),
+    };
+    match sys::spawn(&mut program, stack) {
+        Ok(pid) => Ok(pid),
+        Err(SpawnError::Clone(errno)) => Err(failed("create a process", errno)),
+        Err(SpawnError::Child(step, errno)) => Err(explain(step, errno, &command, process)),
+    }
+}
+
+/// What is to be executed, and where it may be.
+#[derive(Debug)]
+struct Command {
+    name: String,
+    searched: bool,
+    candidates: Vec<CString>,
+}
+
+impl Command {
+    fn new(process: &Process) -> Result<Self, ProcessReply> {
+        let Some(name) = process.argv.first().filter(|name| !name.is_empty()) else {
+            return Err(refused(StartRefusal::NotFound, "no command specified".to_owned()));
+        };
+        let searched = !name.contains(&b'/');
+        let paths = if searched { search_paths(name, &process.env) } else { vec![name.clone()] };
+        Ok(Command {
+            name: String::from_utf8_lossy(&name[..name.len().min(200)]).into_owned(),
+            searched,
+            candidates: texts(&paths)?,
+        })
+    }
+}
+
+/// The paths `name` may have: one for each folder in the environment's `PATH`.
+fn search_paths(name: &[u8], env: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    // As for getenv(3), the first counts.
+    let Some(path) = env.iter().find_map(|entry| entry.strip_prefix(b"PATH=")) else {
+        return Vec::new();
+    };
+    path.split(|byte| *byte == b':')
+        .map(|folder| match folder {
+            b"" => [b"./", name].concat(),
+            folder => [folder, b"/", name].concat(),
+        })
+        .collect()
+}
+
+fn find_user(spec: &[u8], root: BorrowedFd<'_>) -> Result<User, ProcessReply> {
+    let passwd = read_file(root, c"etc/passwd")?;
+    let group = read_file(root, c"etc/group")?;
+    user::find(spec, &passwd, &group)
+        .map_err(|error| refused(StartRefusal::NotExecutable, error.to_string()))
+}
+
+/// Reads a file of the image: nothing if it is missing or no regular file within the root.
+fn read_file(root: BorrowedFd<'_>, path: &'static CStr) -> Result<Vec<u8>, ProcessReply> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let step = |errno| failed(&format!("read /{}", path.to_string_lossy()), errno);
+    let file = match rustix::fs::openat2(root, path, flags, Mode::empty(), inside) {
+        Ok(file) => file,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => return Ok(Vec::new()),
+        Err(errno) => return Err(step(errno)),
+    };
+    let stat = rustix::fs::fstat(&file).map_err(step)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Ok(Vec::new());
+    }
+    let size = usize::try_from(stat.st_size).unwrap_or(MAX_FILE).min(MAX_FILE);
+    let mut text = vec![0; size];
+    let mut filled = 0;
+    while filled < size {
+        match rustix::io::read(file.as_fd(), &mut text[filled..]).map_err(step)? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    text.truncate(filled);
+    Ok(text)
+}
+
+/// The working directory as the child wants it.
+fn directory(cwd: &[u8]) -> Vec<u8> {
+    let mut path = if cwd.is_empty() { b"/".to_vec() } else { cwd.to_vec() };
+    path.push(0);
+    path
+}
+
+fn texts(texts: &[Vec<u8>]) -> Result<Vec<CString>, ProcessReply> {
+    texts.iter().map(|bytes| text(bytes.clone())).collect()
+}
+
+fn text(bytes: Vec<u8>) -> Result<CString, ProcessReply> {
+    CString::new(bytes).map_err(|_| {
+        let reason = "an argument or environment variable contains a NUL byte".to_owned();
+        refused(StartRefusal::NotExecutable, reason)
+    })
+}
+
+fn pointers(texts: &[CString]) -> Vec<*const c_char> {
+    texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// A failure of the child in Docker's words and with its codes.
+fn explain(step: ChildStep, errno: Errno, command: &Command, process: &Process) -> ProcessReply {
+    use StartRefusal::{NotExecutable, NotFound};
+    let name = &command.name;
+    match step {
+        ChildStep::Setup => failed("give a process its root and standard streams", errno),
+        ChildStep::User => failed("give a process its user's rights", errno),
+        ChildStep::Directory => {
+            let cwd = String::from_utf8_lossy(&process.cwd);
+            refused(NotExecutable, format!("chdir to cwd (\"{cwd}\"): {}", lower(errno)))
+        }
+        ChildStep::Exec(None) if command.searched => {
+            refused(NotFound, format!("exec: \"{name}\": executable file not found in $PATH"))
+        }
+        ChildStep::Exec(_) => match errno {
+            Errno::NOENT | Errno::NOTDIR => {
+                refused(NotFound, format!("exec: \"{name}\": stat {name}: {}", lower(errno)))
+            }
+            _ => refused(NotExecutable, format!("exec: \"{name}\": {}", lower(errno))),
+        },
+    }
+}
+
+/// Go's words for an errno, which are the C library's in lower case.
+fn lower(errno: Errno) -> String {
+    reason(errno).to_lowercase()
+}
+
+fn refused(refusal: StartRefusal, reason: String) -> ProcessReply {
+    ProcessReply::Refused { refusal, reason }
+}
+
+fn failed(step: &str, errno: Errno) -> ProcessReply {
+    ProcessReply::Failed { step: step.to_owned(), reason: reason(errno) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use boxwood_wire::message::Stdin;
+
+    fn process(argv: &[&str], env: &[&str]) -> Process {
+        let bytes = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+        Process {
+            argv: bytes(argv),
+            env: bytes(env),
+            cwd: Vec::new(),
+            user: Vec::new(),
+            stdin: Stdin::Null,
+        }
+    }
+
+    fn candidates(argv: &[&str], env: &[&str]) -> Vec<String> {
+        let command = Command::new(&process(argv, env)).unwrap();
+        command.candidates.iter().map(|path| path.to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn g7_a_name_is_searched_in_the_boxs_own_path() {
+        let env = ["X=1", "PATH=/bin::/usr/bin", "PATH=/late"];
+        assert_eq!(candidates(&["sh", "-c"], &env), ["/bin/sh", "./sh", "/usr/bin/sh"]);
+        assert_eq!(candidates(&["./sh"], &env), ["./sh"]);
+        assert_eq!(candidates(&["sh"], &["HOME=/"]), [""; 0]);
+    }
+
+    #[test]
+    fn g7_refusals_have_dockers_codes_and_words() {
+        let searched = process(&["foo"], &["PATH=/bin"]);
+        let with_path = process(&["/bin/foo"], &[]);
+        let any = |index| ChildStep::Exec(index);
+        for (process, step, errno, code, words) in [
+            (
+                &searched,
+                any(None),
+                Errno::ACCESS,
+                127,
+                "exec: \"foo\": executable file not found in $PATH",
+            ),
+            (&searched, any(Some(0)), Errno::ACCESS, 126, "exec: \"foo\": permission denied"),
+            (
+                &with_path,
+                any(None),
+                Errno::NOENT,
+                127,
+                "exec: \"/bin/foo\": stat /bin/foo: no such file or directory",
+            ),
+            (&with_path, any(None), Errno::ISDIR, 126, "exec: \"/bin/foo\": is a directory"),
+            (&with_path, any(Some(0)), Errno::NOEXEC, 126, "exec: \"/bin/foo\": exec format error"),
+        ] {
+            let command = Command::new(process).unwrap();
+            let ProcessReply::Refused { refusal, reason } =
+                explain(step, errno, &command, process)
+            else {
+                panic!("not refused: {step:?} {errno}")
+            };
+            assert_eq!((refusal.shell_code(), reason.as_str()), (code, words));
+        }
+    }
+
+    #[test]
+    fn g7_no_command_and_nul_bytes_are_refused() {
+        let root = std::fs::File::open("/").unwrap();
+        let place = Place { root: root.as_fd(), cgroup: root.as_fd(), stdio: [root.as_fd(); 3] };
+        for bad in [process(&[], &[]), process(&[""], &[]), process(&["a", "b\0c"], &["PATH=/"])] {
+            let reply = spawn(&bad, &place, &mut ChildStack::new()).unwrap_err();
+            assert!(matches!(reply, ProcessReply::Refused { .. }), "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn files_of_the_image_are_read_within_its_root_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let etc = folder.path().join("etc");
+        std::fs::create_dir(&etc).unwrap();
+        let root = std::fs::File::open(folder.path()).unwrap();
+        let read = || read_file(root.as_fd(), c"etc/passwd").unwrap();
+        assert_eq!(read(), b"");
+        std::fs::write(etc.join("real"), "inside").unwrap();
+        // Absolute for the image, so relative to its root.
+        std::os::unix::fs::symlink("/etc/real", etc.join("passwd")).unwrap();
+        assert_eq!(read(), b"inside");
+        std::fs::remove_file(etc.join("passwd")).unwrap();
+        std::os::unix::fs::symlink("/../../../../etc/passwd", etc.join("passwd")).unwrap();
+        assert_eq!(read(), b"");
+        std::fs::remove_file(etc.join("passwd")).unwrap();
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, etc.join("passwd"), FileType::Fifo, mode, 0).unwrap();
+        assert_eq!(read(), b"");
+        std::fs::remove_file(etc.join("passwd")).unwrap();
+        std::fs::write(etc.join("passwd"), vec![b'x'; MAX_FILE + 5]).unwrap();
+        assert_eq!(read().len(), MAX_FILE);
+    }
+}

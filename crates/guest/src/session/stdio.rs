@@ -1,0 +1,257 @@
+//! A process's standard streams: pipes on its side, frames of a stream on the shim's. Called by
+//! `session`.
+//!
+//! Bytes are moved when both sides are ready and otherwise stay where they are: in the pipe, or in
+//! the stream's window. So a slow reader stops its own process and nothing else (contract G5).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use boxwood_wire::frame::Kind;
+use boxwood_wire::message::Stdin;
+use boxwood_wire::mux::StreamId;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::connection::Connection;
+use crate::fault::{Fault, Step};
+use crate::poll::{Pipe, Poll, Source};
+
+/// Our ends and the child's ends of three pipes, made and watched before there is a child.
+pub(crate) struct Pipes {
+    stdin: Inlet,
+    stdout: Outlet,
+    stderr: Outlet,
+    child: [OwnedFd; 3],
+    null: OwnedFd,
+}
+
+impl Pipes {
+    /// Makes the pipes of the session in `slot`.
+    pub(crate) fn new(poll: &Poll, slot: usize) -> Result<Self, Fault> {
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).step("create a pipe");
+        let (child_in, ours_in) = pipe()?;
+        let (ours_out, child_out) = pipe()?;
+        let (ours_err, child_err) = pipe()?;
+        let ours = [
+            (&ours_in, Pipe::Stdin),
+            (&ours_out, Pipe::Stdout),
+            (&ours_err, Pipe::Stderr),
+        ];
+        for (fd, which) in ours {
+            // Of our ends only: the child's must block, as programs expect.
+            rustix::io::ioctl_fionbio(fd, true).step("make a pipe non-blocking")?;
+            poll.watch(fd, Source::Pipe(slot, which))?;
+        }
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .step("open /dev/null")?;
+        Ok(Pipes {
+            stdin: Inlet::new(ours_in),
+            stdout: Outlet::new(ours_out, Kind::Stdout),
+            stderr: Outlet::new(ours_err, Kind::Stderr),
+            child: [child_in, child_out, child_err],
+            null,
+        })
+    }
+
+    /// What the child gets as 0, 1 and 2.
+    pub(crate) fn child_ends(&self, stdin: Stdin) -> [BorrowedFd<'_>; 3] {
+        let [pipe, out, err] = &self.child;
+        let input = match stdin {
+            Stdin::Null => &self.null,
+            Stdin::Stream => pipe,
+        };
+        [input.as_fd(), out.as_fd(), err.as_fd()]
+    }
+
+    /// Our ends, once the child has its own.
+    pub(crate) fn into_stdio(self, stdin: Stdin) -> Stdio {
+        let mut input = self.stdin;
+        if stdin == Stdin::Null {
+            input.close();
+        }
+        Stdio { stdin: input, stdout: self.stdout, stderr: self.stderr }
+    }
+}
+
+/// Our ends of a process's standard streams.
+pub(crate) struct Stdio {
+    pub(crate) stdin: Inlet,
+    pub(crate) stdout: Outlet,
+    pub(crate) stderr: Outlet,
+}
+
+impl Stdio {
+    /// A pipe became ready.
+    pub(crate) fn note(&mut self, pipe: Pipe) {
+        match pipe {
+            Pipe::Stdin => self.stdin.ready = true,
+            Pipe::Stdout => self.stdout.ready = true,
+            Pipe::Stderr => self.stderr.ready = true,
+        }
+    }
+
+    /// The process has ended: what its pipes hold now is the last of it (contract G3).
+    pub(crate) fn settle(&mut self) {
+        self.stdin.close();
+        self.stdout.settle();
+        self.stderr.settle();
+    }
+
+    /// Whether everything that is owed has been handed over.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.stdout.is_drained() && self.stderr.is_drained()
+    }
+}
+
+/// Where a process's output comes out.
+pub(crate) struct Outlet {
+    /// `None` once it has ended.
+    fd: Option<OwnedFd>,
+    kind: Kind,
+    ready: bool,
+    /// After the process has ended: how much of what it wrote is still in the pipe.
+    owed: Option<usize>,
+}
+
+/// Where output goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outward {
+    /// To this stream.
+    Stream(StreamId),
+    /// Nobody wants it any more.
+    Nowhere,
+}
+
+/// What a step of moving bytes came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// There may be more to move at once.
+    More,
+    /// Nothing until an event.
+    Waits,
+}
+
+impl Outlet {
+    fn new(fd: OwnedFd, kind: Kind) -> Self {
+        Outlet { fd: Some(fd), kind, ready: false, owed: None }
+    }
+
+    fn settle(&mut self) {
+        let Some(fd) = &self.fd else { return };
+        let held = rustix::io::ioctl_fionread(fd).unwrap_or(0);
+        // A process's grandchild may hold the pipe open and go on writing: that is not owed.
+        self.owed = Some(usize::try_from(held).unwrap_or(usize::MAX));
+        self.ready = true;
+        self.close_if_paid();
+    }
+
+    fn is_drained(&self) -> bool {
+        self.fd.is_none()
+    }
+
+    fn close_if_paid(&mut self) {
+        if self.owed == Some(0) {
+            self.fd = None;
+        }
+    }
+
+    /// Moves one frame, if there is something and room for it.
+    pub(crate) fn pump(
+        &mut self,
+        connection: &mut Connection,
+        outward: Outward,
+        scratch: &mut [u8],
+    ) -> Result<Moved, Fault> {
+        let Some(fd) = self.fd.as_ref().filter(|_| self.ready) else { return Ok(Moved::Waits) };
+        let room = match outward {
+            Outward::Stream(id) => connection.room(id),
+            Outward::Nowhere => scratch.len(),
+        };
+        let limit = room.min(scratch.len()).min(self.owed.unwrap_or(usize::MAX));
+        if limit == 0 {
+            return Ok(Moved::Waits);
+        }
+        match rustix::io::read(fd, &mut scratch[..limit]) {
+            Ok(0) => self.fd = None,
+            Ok(count) => {
+                if let Outward::Stream(id) = outward {
+                    connection.send(id, self.kind, &scratch[..count]);
+                }
+                self.owed = self.owed.map(|owed| owed - count);
+                self.close_if_paid();
+                return Ok(Moved::More);
+            }
+            // A grandchild may have read from the pipe what was owed to us.
+            Err(Errno::AGAIN) if self.owed.is_some() => self.fd = None,
+            Err(Errno::AGAIN) => self.ready = false,
+            Err(Errno::INTR) => return Ok(Moved::More),
+            Err(errno) => return Err(errno).step("read a process's output"),
+        }
+        Ok(Moved::Waits)
+    }
+}
+
+/// Where a process's input goes in.
+pub(crate) struct Inlet {
+    /// `None` once it is closed, by us or by the process.
+    fd: Option<OwnedFd>,
+    ready: bool,
+    queue: Vec<u8>,
+    written: usize,
+    finished: bool,
+}
+
+impl Inlet {
+    fn new(fd: OwnedFd) -> Self {
+        Inlet { fd: Some(fd), ready: true, queue: Vec::new(), written: 0, finished: false }
+    }
+
+    /// Whether the next frame may be handed over. One is held at a time; the others stay in their
+    /// stream's window. Input that nobody reads any more is taken and dropped.
+    pub(crate) fn wants_more(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Takes one frame's bytes.
+    pub(crate) fn push(&mut self, bytes: Vec<u8>) {
+        if self.fd.is_some() && !self.finished {
+            self.queue = bytes;
+            self.written = 0;
+        }
+    }
+
+    /// No more input after what was pushed.
+    pub(crate) fn finish(&mut self) {
+        self.finished = true;
+        if self.queue.is_empty() {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        self.fd = None;
+        self.queue = Vec::new();
+    }
+
+    /// Writes what the pipe takes.
+    pub(crate) fn pump(&mut self) -> Result<(), Fault> {
+        while self.ready && !self.queue.is_empty() {
+            let Some(fd) = &self.fd else { return Ok(()) };
+            match rustix::io::write(fd, &self.queue[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(Errno::AGAIN) => self.ready = false,
+                Err(Errno::INTR) => {}
+                Err(Errno::PIPE) => self.close(),
+                Err(errno) => return Err(errno).step("write a process's input"),
+            }
+            if self.written >= self.queue.len() {
+                self.queue = Vec::new();
+                if self.finished {
+                    self.close();
+                }
+            }
+        }
+        Ok(())
+    }
+}
