@@ -326,6 +326,7 @@ mod tests {
         };
         assert_eq!(told, [Progress::MakingDisk]);
         assert!(disk.data_bytes() < 1_500_000, "{} bytes of data", disk.data_bytes());
+        assert!(allocated(&disk.file) < 1_500_000, "{} bytes", allocated(&disk.file));
         assert_eq!(disk.file.metadata().unwrap().len(), BOX_DISK_BYTES);
 
         let path = directory.path().join("copy");
