@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -24,8 +25,13 @@ const QUOTE_LIMIT: usize = 400;
 /// Runs it to its end and returns what it wrote to stdout and stderr, the first MiB of each.
 ///
 /// stdin is /dev/null and messages are untranslated. The helper runs in its own process group
-/// and dies with the calling thread.
-pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<(String, String), Error> {
+/// and dies with the calling thread. Its own children may outlive it by a moment; `lock`, a
+/// locked file, is inherited by all of them, so its lock ends with the last.
+pub(crate) fn run(
+    command: &mut Command,
+    limit: Duration,
+    lock: Option<&File>,
+) -> Result<(String, String), Error> {
     let program = command.get_program().to_string_lossy().into_owned();
     let started = Instant::now();
     let failed = |source: io::Error| Error::RunHelper { program: program.clone(), source };
@@ -39,7 +45,7 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<(String, Str
         .stdout(stdout.try_clone().map_err(failed)?)
         .stderr(stderr.try_clone().map_err(failed)?)
         .process_group(0);
-    sys::die_with_parent(command);
+    sys::bind(command, lock.map(|lock| lock.as_fd()));
 
     let mut child = command.spawn().map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => Error::MissingHelper {
@@ -120,7 +126,7 @@ mod tests {
 
     #[test]
     fn both_streams_come_back_apart() {
-        let (stdout, stderr) = run(&mut shell("echo out; echo err >&2"), SHORT).unwrap();
+        let (stdout, stderr) = run(&mut shell("echo out; echo err >&2"), SHORT, None).unwrap();
         assert_eq!((stdout.as_str(), stderr.as_str()), ("out\n", "err\n"));
     }
 
@@ -128,7 +134,7 @@ mod tests {
     fn a_failing_helper_is_quoted_and_bounded() {
         let script = "echo first >&2; yes '\u{e9}' | head -c 100000 >&2; echo last >&2; exit 3";
         let Error::HelperFailed { program, status, words } =
-            run(&mut shell(script), SHORT).unwrap_err()
+            run(&mut shell(script), SHORT, None).unwrap_err()
         else {
             panic!("another error");
         };
@@ -138,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_helper_that_is_not_there_is_named() {
-        let error = run(&mut Command::new("boxwood-no-such-helper"), SHORT).unwrap_err();
+        let error = run(&mut Command::new("boxwood-no-such-helper"), SHORT, None).unwrap_err();
         assert!(error.to_string().contains("boxwood-no-such-helper"), "{error}");
     }
 
@@ -148,7 +154,7 @@ mod tests {
         let mut command = shell("sleep 30 & sleep 30");
         // Every process of the helper inherits the writing end.
         rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::empty()).unwrap();
-        let error = run(&mut command, Duration::from_millis(100)).unwrap_err();
+        let error = run(&mut command, Duration::from_millis(100), None).unwrap_err();
         drop(writer);
         assert!(matches!(error, Error::HelperTimedOut { .. }), "{error}");
         // A hang-up comes only when the last of them is gone.
@@ -156,5 +162,26 @@ mod tests {
         let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
         assert_eq!(poll(&mut polled, Some(&limit)).unwrap(), 1);
         assert!(polled[0].revents().contains(PollFlags::HUP));
+    }
+
+    #[test]
+    fn a_lock_is_held_until_the_last_child_of_a_killed_helper_is_gone() {
+        use rustix::fs::{FlockOperation, flock};
+        let directory = tempfile::tempdir().unwrap();
+        let open = || File::create(directory.path().join("lock")).unwrap();
+        let lock = open();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        // A helper that ends and leaves a child, which ends when the pipe is closed.
+        let (reader, writer) = std::io::pipe().unwrap();
+        rustix::io::fcntl_setfd(&reader, rustix::io::FdFlags::empty()).unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&reader);
+        let mut helper = shell(&format!("cat <&{fd} >/dev/null 2>&1 &"));
+        run(&mut helper, SHORT, Some(&lock)).unwrap();
+        drop((lock, reader));
+        let other = open();
+        let free = flock(&other, FlockOperation::NonBlockingLockExclusive);
+        assert_eq!(free, Err(rustix::io::Errno::WOULDBLOCK));
+        drop(writer);
+        flock(&other, FlockOperation::LockExclusive).unwrap();
     }
 }

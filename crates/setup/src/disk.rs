@@ -12,7 +12,6 @@ use std::time::Duration;
 use rustix::fs::{SeekFrom, copy_file_range, ftruncate, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
-use crate::command::run;
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::store::{Stores, Writer, sync};
@@ -198,12 +197,18 @@ fn make(writer: &Writer) -> Result<(), Error> {
     let conf = writer.temporary("mke2fs.conf");
     fs::write(&conf, MKE2FS_CONF).map_err(|source| Error::Write { path: conf.clone(), source })?;
 
-    run(Command::new("mke2fs").args(FORMAT).arg(&path).env("MKE2FS_CONFIG", &conf), HELPER_TIME)?;
+    let mut mke2fs = Command::new("mke2fs");
+    mke2fs.args(FORMAT).arg(&path).env("MKE2FS_CONFIG", &conf);
+    writer.run(&mut mke2fs, HELPER_TIME)?;
     // The directories of the guest's overlay. `mke2fs -d` would take their owner from this user;
     // debugfs makes them root's, whoever runs it.
     for directory in ["upper", "work"] {
-        debugfs(&path, &["-w", "-R", &format!("mkdir {directory}")])?;
-        let said = debugfs(&path, &["-R", &format!("stat {directory}")])?;
+        let make = format!("mkdir {directory}");
+        writer.run(Command::new("debugfs").args(["-w", "-R", &make]).arg(&path), HELPER_TIME)?;
+        // debugfs ends with 0 also when that failed: look at the result.
+        let look = format!("stat {directory}");
+        let said =
+            writer.run(Command::new("debugfs").args(["-R", &look]).arg(&path), HELPER_TIME)?;
         if !said.contains("Type: directory    Mode:  0755") {
             return Err(Error::BadDisk {
                 path,
@@ -215,17 +220,12 @@ fn make(writer: &Writer) -> Result<(), Error> {
     writer.publish(&path, Path::new(PLACE))
 }
 
-/// Runs one debugfs command. It ends with 0 also when that failed: the caller looks at the result.
-fn debugfs(disk: &Path, arguments: &[&str]) -> Result<String, Error> {
-    let (stdout, _) = run(Command::new("debugfs").args(arguments).arg(disk), HELPER_TIME)?;
-    Ok(stdout.lines().take(4).collect::<Vec<_>>().join("\n"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::command::run;
 
     /// A sparse file of the right size with data at both ends and in the middle.
     fn blank(directory: &Path) -> BlankDisk {
@@ -331,14 +331,16 @@ mod tests {
 
         let path = directory.path().join("copy");
         disk.copy_to(&File::create(&path).unwrap()).unwrap();
-        run(Command::new("e2fsck").args(["-f", "-n"]).arg(&path), HELPER_TIME).unwrap();
-        let (features, _) = run(Command::new("dumpe2fs").arg(&path), HELPER_TIME).unwrap();
+        run(Command::new("e2fsck").args(["-f", "-n"]).arg(&path), HELPER_TIME, None).unwrap();
+        let (features, _) = run(Command::new("dumpe2fs").arg(&path), HELPER_TIME, None).unwrap();
         assert!(features.contains("has_journal"), "{features}");
         // The guest's kernel need not zero any inode table.
         let groups = features.matches("\nGroup ").count();
         assert_eq!(features.matches("ITABLE_ZEROED").count(), groups);
         for name in ["upper", "work"] {
-            let said = debugfs(&path, &["-R", &format!("stat {name}")]).unwrap();
+            let stat = format!("stat {name}");
+            let mut debugfs = Command::new("debugfs");
+            let (said, _) = run(debugfs.args(["-R", &stat]).arg(&path), HELPER_TIME, None).unwrap();
             assert!(said.contains("User:     0   Group:     0"), "{said}");
         }
         assert!(!directory.path().join("setup.tmp").exists());

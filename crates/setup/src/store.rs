@@ -13,12 +13,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
+use crate::command::run;
 use crate::error::Error;
 
 /// The stores to look in: the user's own, which is written to, then others, which are only read.
@@ -148,7 +150,7 @@ fn hex(bytes: &[u8]) -> String {
 pub(crate) struct Writer {
     root: PathBuf,
     temp: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Writer {
@@ -169,12 +171,18 @@ impl Writer {
         let temp = root.join("setup.tmp");
         remove_tree(&temp)?;
         make_directory(&temp)?;
-        Ok(Writer { root: root.to_owned(), temp, _lock: lock })
+        Ok(Writer { root: root.to_owned(), temp, lock })
     }
 
     /// The store.
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Runs a helper that writes to the store. The store stays locked until the last process of
+    /// the helper is gone, also when this one is killed before.
+    pub(crate) fn run(&self, command: &mut Command, limit: Duration) -> Result<String, Error> {
+        run(command, limit, Some(&self.lock)).map(|(stdout, _)| stdout)
     }
 
     /// A path for something unfinished, on the same file system as the store.

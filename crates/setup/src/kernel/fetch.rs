@@ -116,11 +116,9 @@ fn get(
     let name = || package.to_owned();
     progress(Progress::Downloading { package: name() });
     let download = writer.temporary_directory(&format!("download-{package}"))?;
-    run(
-        Command::new(&apt.apt_get).args(["-q", "download", package]).current_dir(&download),
-        DOWNLOAD_TIME,
-    )
-    .map_err(|error| match error {
+    let mut command = Command::new(&apt.apt_get);
+    command.args(["-q", "download", package]).current_dir(&download);
+    writer.run(&mut command, DOWNLOAD_TIME).map_err(|error| match error {
         Error::HelperFailed { .. } | Error::HelperTimedOut { .. } => {
             Error::Download { package: name(), source: Box::new(error) }
         }
@@ -129,14 +127,14 @@ fn get(
     let file = only(&download, |name| name.ends_with(".deb"))?
         .ok_or_else(|| Error::EmptyPackage { package: name(), what: "downloaded file" })?;
     progress(Progress::Unpacking { package: name() });
-    run(Command::new(&apt.dpkg_deb).arg("-x").args([&file, tree]), UNPACK_TIME)?;
+    writer.run(Command::new(&apt.dpkg_deb).arg("-x").args([&file, tree]), UNPACK_TIME)?;
     Ok(())
 }
 
 /// The one package that the meta package depends on and that has a release in its name.
 fn resolve(apt: &Apt, meta: &str) -> Result<String, Error> {
     let unknown = || Error::NoKernelPackage { package: meta.to_owned() };
-    let query = run(Command::new(&apt.apt_cache).args(["depends", meta]), RESOLVE_TIME);
+    let query = run(Command::new(&apt.apt_cache).args(["depends", meta]), RESOLVE_TIME, None);
     let (text, _) = match query {
         Ok(output) => output,
         // apt-cache fails when it has no package of this name.

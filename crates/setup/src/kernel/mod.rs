@@ -240,7 +240,7 @@ pub(crate) mod tests {
         let tree = directory.path().join("tree");
         let mut unpack = Command::new("dpkg-deb");
         unpack.arg("-x").arg(&package).arg(&tree);
-        crate::command::run(&mut unpack, Duration::from_secs(120)).unwrap();
+        crate::command::run(&mut unpack, Duration::from_secs(120), None).unwrap();
         let found = fetch::unpacked(&tree, "test").unwrap();
         let source = KernelSource::Files { image: found.image, modules: found.modules };
         let writer = Writer::open(&directory.path().join("store"), || ()).unwrap();
