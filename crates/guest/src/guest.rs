@@ -16,6 +16,7 @@ use boxwood_wire::mux::{Event, StreamId};
 use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, PrefaceError};
 use rustix::process::Pid;
 
+use crate::boot::disks::Disks;
 use crate::boot::mounts::Prepared;
 use crate::connection::{Connection, Port, Received};
 use crate::control::Held;
@@ -41,6 +42,7 @@ const SCRATCH: usize = boxwood_wire::frame::MAX_BYTES;
 /// What the boot has made.
 pub(crate) struct Machine {
     pub(crate) port: Port,
+    pub(crate) disks: Disks,
     pub(crate) poll: Poll,
     pub(crate) reaper: Reaper,
     pub(crate) prepared: Prepared,
@@ -75,7 +77,8 @@ pub(crate) enum Main {
 
 /// PID 1 after its boot.
 pub(crate) struct Guest {
-    pub(crate) machine_prepared: Prepared,
+    disks: Disks,
+    pub(crate) prepared: Prepared,
     port: Port,
     poll: Poll,
     reaper: Reaper,
@@ -98,7 +101,8 @@ impl Guest {
     /// Takes the machine over.
     pub(crate) fn new(machine: Machine) -> Self {
         Guest {
-            machine_prepared: machine.prepared,
+            disks: machine.disks,
+            prepared: machine.prepared,
             port: machine.port,
             poll: machine.poll,
             reaper: machine.reaper,
@@ -346,8 +350,9 @@ impl Guest {
             step: fault.step.to_string(),
             reason: fault.reason(),
         };
-        let prepared = &self.machine_prepared;
-        let root = self.root.insert(Root::assemble(prepared, request.leaving).map_err(broken)?);
+        let prepared = &self.prepared;
+        let root = Root::assemble(&self.disks, prepared, request.leaving).map_err(broken)?;
+        let root = self.root.insert(root);
         let pipes = match self.spare_pipes.take() {
             Some(pipes) => pipes,
             None => Pipes::new(&self.poll, MAIN_SLOT).map_err(broken)?,

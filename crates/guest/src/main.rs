@@ -23,6 +23,7 @@ use std::path::Path;
 use boxwood_wire::preface::{self, Epoch, GuestWord};
 use rustix::system::RebootCommand;
 
+use boot::disks::Disks;
 use connection::Port;
 use fault::Fault;
 use guest::{Guest, Machine};
@@ -74,6 +75,7 @@ fn boot() -> Result<Machine, Fault> {
 
 /// What [`boot`] has made when there is a port.
 struct Parts {
+    disks: Disks,
     poll: Poll,
     reaper: Reaper,
     prepared: boot::mounts::Prepared,
@@ -83,13 +85,13 @@ struct Parts {
 
 impl Parts {
     fn with(self, port: Port) -> Machine {
-        let Parts { poll, reaper, prepared, identity, pipes } = self;
-        Machine { port, poll, reaper, prepared, identity, pipes }
+        let Parts { disks, poll, reaper, prepared, identity, pipes } = self;
+        Machine { port, disks, poll, reaper, prepared, identity, pipes }
     }
 }
 
 fn prepare(port: &Port) -> Result<Parts, Fault> {
-    boot::disks::check()?;
+    let disks = Disks::find()?;
     boot::loopback()?;
     let (prepared, identity) = boot::mounts::prepare()?;
     let poll = Poll::new()?;
@@ -98,7 +100,7 @@ fn prepare(port: &Port) -> Result<Parts, Fault> {
     poll.watch(port.source(), Source::Port)?;
     poll.watch(reaper.source(), Source::Children)?;
     boot::warm::warm_up()?;
-    Ok(Parts { poll, reaper, prepared, identity, pipes })
+    Ok(Parts { disks, poll, reaper, prepared, identity, pipes })
 }
 
 /// Says on the console what went wrong, and ends the VM: its shim reports the console's last lines.

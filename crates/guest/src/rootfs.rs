@@ -18,7 +18,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, mount, move_mount};
 
-use crate::boot::disks::{DISK, IMAGE};
+use crate::boot::disks::Disks;
 use crate::boot::mounts::Prepared;
 use crate::fault::{Fault, Step};
 
@@ -34,11 +34,15 @@ pub(crate) struct Root {
 
 impl Root {
     /// Puts it together.
-    pub(crate) fn assemble(prepared: &Prepared, leaving: Leaving) -> Result<Root, Fault> {
-        mount(IMAGE, "/image", "erofs", MountFlags::RDONLY, c"")
-            .step("mount the image (/dev/vda, erofs)")?;
-        mount(DISK, "/disk", "ext4", MountFlags::NOATIME, c"noinit_itable")
-            .step("mount the box's disk (/dev/vdb, ext4)")?;
+    pub(crate) fn assemble(
+        disks: &Disks,
+        prepared: &Prepared,
+        leaving: Leaving,
+    ) -> Result<Root, Fault> {
+        mount(disks.image, "/image", "erofs", MountFlags::RDONLY, c"")
+            .step("mount the image as erofs")?;
+        mount(disks.disk, "/disk", "ext4", MountFlags::NOATIME, c"noinit_itable")
+            .step("mount the box's disk as ext4")?;
         let disk = open_folder("/disk")?;
         refresh_identity()?;
         mount("overlay", "/newroot", "overlay", MountFlags::NOATIME, overlay_options(leaving))

@@ -1,5 +1,5 @@
-//! Makes sure that the two disks are where the root file system will look for them. Called by
-//! `main`.
+//! Tells the two disks apart: the image is the read-only one, whatever order the kernel met them in.
+//! Called by `main`; `rootfs` mounts what this found.
 //!
 //! At bake time both are placeholders; nothing here reads them. Their pages are not in the cache
 //! either: the kernel drops a disk's cache when its last opener leaves, and its look for partitions
@@ -11,20 +11,52 @@ use rustix::io::Errno;
 
 use crate::fault::{Fault, Step};
 
-/// The image of the box: read-only.
-pub(crate) const IMAGE: &str = "/dev/vda";
-/// What the box writes.
-pub(crate) const DISK: &str = "/dev/vdb";
+/// The block devices a box has.
+const NAMES: [(&str, &str); 2] = [("/sys/block/vda/ro", "/dev/vda"), ("/sys/block/vdb/ro", "/dev/vdb")];
 
-/// Checks that the first disk is the read-only one and the second one is not.
-pub(crate) fn check() -> Result<(), Fault> {
-    for (name, read_only) in [("vda", "1"), ("vdb", "0")] {
-        let path = format!("/sys/block/{name}/ro");
-        let found = fs::read_to_string(&path).step_with(|| format!("find the disk {name}"))?;
-        if found.trim_end() != read_only {
-            let step = format!("take {name} for what it should be: {path} is {}", found.trim_end());
-            return Err(Fault::new(step, Errno::INVAL));
+/// Where the disks are.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Disks {
+    /// The image of the box: read-only.
+    pub(crate) image: &'static str,
+    /// What the box writes.
+    pub(crate) disk: &'static str,
+}
+
+impl Disks {
+    /// Asks the kernel.
+    pub(crate) fn find() -> Result<Self, Fault> {
+        let mut flags = [false; 2];
+        for (flag, (path, _)) in flags.iter_mut().zip(NAMES) {
+            let text = fs::read_to_string(path).step_with(|| format!("read {path}"))?;
+            *flag = text.trim_end() == "1";
+        }
+        Self::from_flags(flags)
+    }
+
+    fn from_flags(read_only: [bool; 2]) -> Result<Self, Fault> {
+        let [(_, first), (_, second)] = NAMES;
+        match read_only {
+            [true, false] => Ok(Disks { image: first, disk: second }),
+            [false, true] => Ok(Disks { image: second, disk: first }),
+            _ => Err(Fault::new(
+                "tell image and disk apart: one of vda and vdb must be read-only",
+                Errno::INVAL,
+            )),
         }
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_read_only_disk_is_the_image_wherever_it_is() {
+        let found = |flags| Disks::from_flags(flags).map(|disks| (disks.image, disks.disk)).ok();
+        assert_eq!(found([true, false]), Some(("/dev/vda", "/dev/vdb")));
+        assert_eq!(found([false, true]), Some(("/dev/vdb", "/dev/vda")));
+        assert_eq!(found([true, true]), None);
+        assert_eq!(found([false, false]), None);
+    }
 }
