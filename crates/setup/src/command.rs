@@ -1,11 +1,15 @@
 //! Runs a helper program (apt-get, dpkg-deb, mke2fs): bounded in time and in what is kept of its
 //! words. Called by `kernel::fetch`, `disk` and the doctor.
 
+use std::env;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,6 +25,29 @@ use crate::sys;
 const OUTPUT_LIMIT: u64 = 1 << 20;
 /// The most of it that an error repeats.
 const QUOTE_LIMIT: usize = 400;
+
+/// Where an administrator's programs are; the PATH of other users often lacks them.
+const ADMIN_PATH: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// Looks for a program as execvp(3) does, and then where administrators' programs are.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    search(&env::var_os("PATH").unwrap_or_default(), name)
+}
+
+fn search(path: &OsStr, name: &str) -> Option<PathBuf> {
+    env::split_paths(path)
+        .chain(ADMIN_PATH.map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|path| {
+            path.metadata()
+                .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+        })
+}
+
+/// A helper by its name. One that is not installed is an error when it is run.
+pub(crate) fn helper(name: &str) -> Command {
+    find_program(name).map_or_else(|| Command::new(name), Command::new)
+}
 
 /// Runs it to its end and returns what it wrote to stdout and stderr, the first MiB of each.
 ///
@@ -183,5 +210,17 @@ mod tests {
         assert_eq!(free, Err(rustix::io::Errno::WOULDBLOCK));
         drop(writer);
         flock(&other, FlockOperation::LockExclusive).unwrap();
+    }
+
+    #[test]
+    fn administrators_programs_are_found_with_any_path() {
+        assert_eq!(find_program("boxwood-no-such-helper"), None);
+        let programs = std::fs::read_dir("/usr/sbin").into_iter().flatten().flatten();
+        for program in programs.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file())) {
+            let name = program.file_name().into_string().unwrap();
+            if program.metadata().unwrap().permissions().mode() & 0o111 != 0 {
+                assert_eq!(search(OsStr::new("/bin-of-others"), &name), Some(program.path()));
+            }
+        }
     }
 }

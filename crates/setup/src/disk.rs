@@ -6,12 +6,12 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use rustix::fs::{SeekFrom, copy_file_range, ftruncate, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
+use crate::command::helper;
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::store::{Stores, Writer, sync};
@@ -197,18 +197,17 @@ fn make(writer: &Writer) -> Result<(), Error> {
     let conf = writer.temporary("mke2fs.conf");
     fs::write(&conf, MKE2FS_CONF).map_err(|source| Error::Write { path: conf.clone(), source })?;
 
-    let mut mke2fs = Command::new("mke2fs");
+    let mut mke2fs = helper("mke2fs");
     mke2fs.args(FORMAT).arg(&path).env("MKE2FS_CONFIG", &conf);
     writer.run(&mut mke2fs, HELPER_TIME)?;
     // The directories of the guest's overlay. `mke2fs -d` would take their owner from this user;
     // debugfs makes them root's, whoever runs it.
     for directory in ["upper", "work"] {
         let make = format!("mkdir {directory}");
-        writer.run(Command::new("debugfs").args(["-w", "-R", &make]).arg(&path), HELPER_TIME)?;
+        writer.run(helper("debugfs").args(["-w", "-R", &make]).arg(&path), HELPER_TIME)?;
         // debugfs ends with 0 also when that failed: look at the result.
         let look = format!("stat {directory}");
-        let said =
-            writer.run(Command::new("debugfs").args(["-R", &look]).arg(&path), HELPER_TIME)?;
+        let said = writer.run(helper("debugfs").args(["-R", &look]).arg(&path), HELPER_TIME)?;
         if !said.contains("Type: directory    Mode:  0755") {
             return Err(Error::BadDisk {
                 path,
@@ -331,15 +330,15 @@ mod tests {
 
         let path = directory.path().join("copy");
         disk.copy_to(&File::create(&path).unwrap()).unwrap();
-        run(Command::new("e2fsck").args(["-f", "-n"]).arg(&path), HELPER_TIME, None).unwrap();
-        let (features, _) = run(Command::new("dumpe2fs").arg(&path), HELPER_TIME, None).unwrap();
+        run(helper("e2fsck").args(["-f", "-n"]).arg(&path), HELPER_TIME, None).unwrap();
+        let (features, _) = run(helper("dumpe2fs").arg(&path), HELPER_TIME, None).unwrap();
         assert!(features.contains("has_journal"), "{features}");
         // The guest's kernel need not zero any inode table.
         let groups = features.matches("\nGroup ").count();
         assert_eq!(features.matches("ITABLE_ZEROED").count(), groups);
         for name in ["upper", "work"] {
             let stat = format!("stat {name}");
-            let mut debugfs = Command::new("debugfs");
+            let mut debugfs = helper("debugfs");
             let (said, _) = run(debugfs.args(["-R", &stat]).arg(&path), HELPER_TIME, None).unwrap();
             assert!(said.contains("User:     0   Group:     0"), "{said}");
         }

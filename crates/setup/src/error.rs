@@ -144,6 +144,14 @@ pub enum Error {
         /// What is wrong.
         source: BzImageFault,
     },
+    /// A kernel was named, and its modules are not where they would be.
+    #[error("{} has no modules of the kernel {release}: set BOXWOOD_MODULES", path.display())]
+    NoModules {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel.
+        release: String,
+    },
     /// The directory of modules has too much in it.
     #[error("{} has more than {limit} files: this is no directory of modules", path.display())]
     TooManyModules {

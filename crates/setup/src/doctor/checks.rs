@@ -3,7 +3,6 @@
 
 use std::env;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use boxwood_types::ByteSize;
@@ -11,6 +10,7 @@ use rustix::fs::{Access, access, statvfs};
 use rustix::io::Errno;
 use rustix::process::{Resource, geteuid, getrlimit};
 
+use crate::command::find_program;
 use crate::disk::BlankDisk;
 use crate::distro::{Distro, Need};
 use crate::error::Error;
@@ -55,7 +55,7 @@ fn qemu(distro: Distro) -> Check {
     let named = env::var_os("BOXWOOD_QEMU").filter(|path| !path.is_empty()).map(PathBuf::from);
     let found = ["qemu-system-x86_64-microvm", "qemu-system-x86_64", "qemu-kvm"]
         .iter()
-        .find_map(|program| find_in_path(program));
+        .find_map(|program| find_program(program));
     match named.or(found) {
         Some(path) => Check::ok(NAME, path.display().to_string()),
         None => Check::fail(NAME, "not installed", install(distro.package(Need::Qemu))),
@@ -122,25 +122,26 @@ fn disk(patient: &Patient<'_>, distro: Distro) -> Check {
                 disk.path().display()
             ),
         ),
-        Err(Error::NoDisk { .. }) => match ["mke2fs", "debugfs"].iter().find(|tool| !in_path(tool))
-        {
-            Some(tool) => {
-                let package = distro.package_of(tool);
-                Check::fail(NAME, format!("'{tool}' is not installed"), install(package))
+        Err(Error::NoDisk { .. }) => {
+            match ["mke2fs", "debugfs"].iter().find(|tool| find_program(tool).is_none()) {
+                Some(tool) => {
+                    let package = distro.package_of(tool);
+                    Check::fail(NAME, format!("'{tool}' is not installed"), install(package))
+                }
+                None => Check::warn(
+                    NAME,
+                    "not made yet: it will be at first use",
+                    "run 'boxwood setup' to do it now",
+                ),
             }
-            None => Check::warn(
-                NAME,
-                "not made yet: it will be at first use",
-                "run 'boxwood setup' to do it now",
-            ),
-        },
+        }
         Err(error) => Check::fail(NAME, chain(&error), "remove the file and run 'boxwood setup'"),
     }
 }
 
 fn busybox(distro: Distro) -> Check {
     const NAME: &str = "busybox";
-    match find_in_path("busybox") {
+    match find_program("busybox") {
         Some(path) => Check::ok(NAME, path.display().to_string()),
         None => Check::warn(
             NAME,
@@ -255,18 +256,6 @@ fn user(root: bool) -> Check {
 
 fn install(package: &str) -> String {
     format!("install the package {package}")
-}
-
-fn in_path(program: &str) -> bool {
-    find_in_path(program).is_some()
-}
-
-/// As execvp(3) looks for it.
-fn find_in_path(program: &str) -> Option<PathBuf> {
-    env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(program)).find(|path| {
-        fs::metadata(path)
-            .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
-    })
 }
 
 /// The path itself, or the nearest directory above it that is there.

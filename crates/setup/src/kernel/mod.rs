@@ -153,6 +153,9 @@ fn unpack(found: &Found, writer: &Writer) -> Result<Record, Error> {
         Some(directory) => directory.clone(),
         None => Path::new("/lib/modules").join(&release),
     };
+    if !directory.is_dir() {
+        return Err(Error::NoModules { path: directory, release });
+    }
     let modules = Tree::open(&directory, &release)?.load_order(&REQUIRED)?;
 
     let unfinished = writer.temporary_directory("kernel")?;
