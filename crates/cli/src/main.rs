@@ -1,2 +1,166 @@
-//! placeholder
-fn main() {}
+//! The `boxwood` command. Each verb has a file of its own in `verbs/`; what they share is here
+//! beside it: how results look, how progress is shown, how errors are told.
+
+mod envfile;
+mod format;
+mod progress;
+mod sys;
+mod times;
+mod verbs;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use boxwood_runtime::{Locations, Runtime};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// The exit code of everything Boxwood itself refuses or fails at; what a box's main returns is
+/// passed on as it is.
+const REFUSED: u8 = 125;
+
+/// Run OCI images in microVMs that start in a fraction of a second.
+///
+/// Each box has a kernel of its own, with or without hardware virtualization.
+#[derive(Debug, Parser)]
+#[command(
+    name = "boxwood",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Examples:
+  boxwood run --rm busybox -- sh -c 'uname -a; id'
+  boxwood load -i image.tar && boxwood run --rm my/image
+  boxwood doctor
+
+Environment:
+  BOXWOOD_HOME    where boxes are kept
+  BOXWOOD_STORE   where images, templates and the kernel are kept
+  BOXWOOD_ACCEL   auto, kvm or tcg
+  BOXWOOD_QEMU    the QEMU binary to use
+  BOXWOOD_KERNEL  the kernel image to use, with its modules in BOXWOOD_MODULES"
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(verbs::run::Args),
+    Start(verbs::start::Args),
+    Ps(verbs::ps::Args),
+    Inspect(verbs::inspect::Args),
+    Logs(verbs::logs::Args),
+    Stop(verbs::stop::Args),
+    Kill(verbs::kill::Args),
+    Wait(verbs::wait::Args),
+    Rm(verbs::rm::Args),
+    Images(verbs::images::Args),
+    Load(verbs::load::Args),
+    Import(verbs::import::Args),
+    Rmi(verbs::rmi::Args),
+    Setup(verbs::setup::Args),
+    Doctor(verbs::doctor::Args),
+    Template(verbs::template::Args),
+    Version(verbs::version::Args),
+    Completion(verbs::completion::Args),
+    #[command(hide = true)]
+    Shim(verbs::shim::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = match cli.verb {
+        // Before anything that might start a thread: QEMU dies with the thread that started it.
+        Verb::Shim(args) => return verbs::shim::run(&args),
+        Verb::Run(args) => verbs::run::run(args),
+        Verb::Start(args) => verbs::start::run(args),
+        Verb::Ps(args) => verbs::ps::run(&args),
+        Verb::Inspect(args) => verbs::inspect::run(&args),
+        Verb::Logs(args) => verbs::logs::run(&args),
+        Verb::Stop(args) => verbs::stop::run(&args),
+        Verb::Kill(args) => verbs::kill::run(&args),
+        Verb::Wait(args) => verbs::wait::run(&args),
+        Verb::Rm(args) => verbs::rm::run(&args),
+        Verb::Images(args) => verbs::images::run(&args),
+        Verb::Load(args) => verbs::load::run(&args),
+        Verb::Import(args) => verbs::import::run(&args),
+        Verb::Rmi(args) => verbs::rmi::run(&args),
+        Verb::Setup(args) => verbs::setup::run(&args),
+        Verb::Doctor(args) => verbs::doctor::run(&args),
+        Verb::Template(args) => verbs::template::run(&args),
+        Verb::Version(args) => verbs::version::run(&args),
+        Verb::Completion(args) => verbs::completion::run(&args, &mut Cli::command()),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+/// One line, whatever happened: what, where, why.
+fn complain(error: &anyhow::Error) {
+    let mut parts: Vec<String> = error.chain().map(ToString::to_string).collect();
+    parts.dedup();
+    eprintln!("boxwood: {}", parts.join(": "));
+}
+
+/// Help and version go to standard output and succeed; everything else is bad input.
+fn usage(error: &clap::Error) -> ExitCode {
+    // If even this can't be printed, the exit code still tells.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(REFUSED),
+    }
+}
+
+/// Opens the home that the environment names.
+fn open_runtime() -> anyhow::Result<Runtime> {
+    // The kernel's own name for the running file: it works after an upgrade replaced the file, too.
+    let own = std::env::current_exe().context("can't find the boxwood binary itself")?;
+    Ok(Runtime::open(Locations::from_environment(), own)?)
+}
+
+/// Runs a verb that waits for something. The process ends right after, so a thread that still reads
+/// standard input is not waited for.
+fn wait_for<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("can't start the event loop")?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
+}
+
+/// Does something for each of the named boxes, as Docker does: all are tried, the names of those
+/// that worked are printed, and one that failed makes the whole fail.
+async fn for_each<F>(names: &[String], mut work: F) -> anyhow::Result<ExitCode>
+where
+    F: AsyncFnMut(&str) -> anyhow::Result<()>,
+{
+    let mut code = ExitCode::SUCCESS;
+    for name in names {
+        match work(name).await {
+            Ok(()) => println!("{name}"),
+            Err(error) => {
+                complain(&error);
+                code = ExitCode::from(REFUSED);
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// Whether standard error is somebody's screen.
+fn on_a_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}

@@ -1,1 +1,92 @@
-//! placeholder
+//! Boxes from the outside: created, started, listed, stopped, removed. The CLI calls it, and so may
+//! any Rust program; everything it knows is on disk, so any number of runtimes share a home.
+//!
+//! Each verb has a file of its own. A box's life itself is its [shim](boxwood_shim)'s.
+
+mod create;
+mod error;
+mod examine;
+mod inspect;
+mod kill;
+mod list;
+mod locations;
+mod logs;
+mod names;
+mod prepare;
+mod recover;
+mod remove;
+mod request;
+mod restart;
+mod shim_client;
+mod start;
+mod stop;
+mod sys;
+mod wait;
+
+use std::path::PathBuf;
+
+pub use boxwood_image as image;
+pub use boxwood_setup as setup;
+pub use boxwood_state as state;
+pub use boxwood_vmm as vmm;
+pub use error::Error;
+pub use examine::examine;
+pub use inspect::view;
+pub use list::Listed;
+pub use locations::Locations;
+pub use prepare::{Prepared, Progress};
+pub use remove::Force;
+pub use request::CreateRequest;
+pub use shim_client::{FromShim, ShimReader, ShimWriter};
+pub use start::{Held, Started};
+
+use boxwood_image::ImageStore;
+use boxwood_setup::Stores;
+use boxwood_state::Home;
+
+/// A home and what its boxes are made from.
+#[derive(Debug)]
+pub struct Runtime {
+    locations: Locations,
+    home: Home,
+    shim: PathBuf,
+}
+
+impl Runtime {
+    /// Opens a home, making it if it is not there. `shim` is a program that calls
+    /// [`boxwood_shim::run`] for the verb [`boxwood_shim::VERB`]: the `boxwood` binary.
+    ///
+    /// # Errors
+    /// When the home can't be made or entered.
+    pub fn open(locations: Locations, shim: PathBuf) -> Result<Self, Error> {
+        let home = Home::open(&locations.home)?;
+        Ok(Runtime { locations, home, shim })
+    }
+
+    /// Where everything is.
+    pub fn locations(&self) -> &Locations {
+        &self.locations
+    }
+
+    /// The home.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The image store.
+    ///
+    /// # Errors
+    /// When it can't be made or entered.
+    pub fn images(&self) -> Result<ImageStore, Error> {
+        Ok(ImageStore::open(&self.locations.images())?)
+    }
+
+    /// The stores of what VMs are booted with: the own one, then the system's.
+    pub fn stores(&self) -> Stores {
+        let stores = Stores::new(&self.locations.store);
+        match &self.locations.system_store {
+            Some(system) => stores.with_shared(system),
+            None => stores,
+        }
+    }
+}

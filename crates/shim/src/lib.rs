@@ -1,1 +1,63 @@
-//! placeholder
+//! The supervisor of one box: QEMU's only parent, the owner of the box's lock, record and log.
+//!
+//! The runtime starts a shim for each box (`boxwood shim`, a hidden verb) with the box's lock already
+//! held and handed over, so a box is never without an owner. No daemon is needed: restarting, logging
+//! and telling the truth happen here. [`run`] reads as the order of a start; after
+//! [`Supervisor::supervise`](supervisor::Supervisor::supervise) returned, the box has ended.
+
+mod clients;
+mod console;
+pub mod greeting;
+mod launch;
+mod life;
+mod link;
+mod main_io;
+mod output;
+mod steps;
+mod supervisor;
+mod sys;
+mod told;
+
+use std::os::fd::RawFd;
+use std::path::Path;
+use std::process::ExitCode;
+
+use boxwood_types::BoxId;
+
+/// The hidden verb that runs a shim: `boxwood shim HOME ID`.
+pub const VERB: &str = "shim";
+
+/// The connection to the client that starts the box: its replies, main's streams.
+pub const STARTER_FD: RawFd = 3;
+/// The box's lock, held.
+pub const LOCK_FD: RawFd = 4;
+/// The read end of a pipe whose other end the starting client holds for life.
+pub const ALIVE_FD: RawFd = 5;
+
+/// Runs a shim to its end. The descriptors above must have been put in place; nothing else may run
+/// in this process, and it must be called on the thread that lives as long as the process does:
+/// QEMU dies with that thread.
+pub fn run(home: &Path, id: &BoxId) -> ExitCode {
+    let Some([starter, lock, alive]) = sys::take_inherited([STARTER_FD, LOCK_FD, ALIVE_FD]) else {
+        eprintln!("boxwood shim: started without a box's descriptors; 'boxwood run' starts shims");
+        return ExitCode::from(125);
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("boxwood shim: can't start its event loop: {error}");
+            return ExitCode::from(125);
+        }
+    };
+    let inherited = launch::Inherited { starter, lock, alive };
+    let result =
+        tokio::task::LocalSet::new().block_on(&runtime, launch::launch(home, id, inherited));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("boxwood shim: {}", main_io::chain(&error));
+            ExitCode::from(125)
+        }
+    }
+}

@@ -68,6 +68,14 @@ impl BoxDir {
         atomic::read(&path)?.ok_or_else(|| self.gone())
     }
 
+    /// Writes what the box is to be at its next start. Only the one who holds the lock does.
+    ///
+    /// # Errors
+    /// When it could not be written; the old one stands.
+    pub fn write_spec(&self, spec: &BoxSpec) -> Result<(), StateError> {
+        atomic::replace(&self.path, SPEC, spec)
+    }
+
     /// The latest transition, whether or not it is still true.
     ///
     /// # Errors

@@ -1,0 +1,58 @@
+# Boxwood: build it, set it up, try it, test it.
+#
+#   make run     from nothing to a first box
+#   make test    the same, then every check and test
+#   make bench   how fast it is here, beside ctr and podman when they are installed
+#   make install PREFIX=/usr/local
+
+PREFIX ?= /usr/local
+GUEST_TARGET := x86_64-unknown-linux-gnu
+BOXWOOD := target/release/boxwood
+GUEST := target/$(GUEST_TARGET)/release/boxwood-guest
+# Tests share one store, so that the kernel is fetched and templates are baked once.
+TEST_STORE := $(CURDIR)/target/test-store
+
+.PHONY: run test build deps deps-test setup check unit vm bench install clean
+
+run: deps build
+	$(BOXWOOD) setup
+	@scripts/first-box $(BOXWOOD)
+
+test: deps-test build check unit vm
+
+build: deps
+	scripts/cargo build --release --locked -p boxwood-cli
+	RUSTFLAGS="-C target-feature=+crt-static" scripts/cargo build --release --locked \
+		-p boxwood-guest --target $(GUEST_TARGET)
+
+deps:
+	@scripts/deps build run
+
+deps-test:
+	@scripts/deps build run test
+
+setup: build
+	$(BOXWOOD) setup
+
+check:
+	scripts/cargo fmt --all --check
+	scripts/cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" scripts/cargo doc --workspace --no-deps --locked --document-private-items
+
+unit:
+	scripts/cargo test --workspace --exclude boxwood-tests --locked
+
+vm: build
+	BOXWOOD_HOME=$(TEST_STORE)/home BOXWOOD_STORE=$(TEST_STORE) $(BOXWOOD) setup
+	BOXWOOD_STORE=$(TEST_STORE) BOXWOOD_BIN=$(CURDIR)/$(BOXWOOD) scripts/cargo test --locked -p boxwood-tests
+
+bench: build
+	$(BOXWOOD) setup
+	scripts/cargo run --release --locked -p boxwood-bench
+
+install: build
+	install -D -m 0755 $(BOXWOOD) $(DESTDIR)$(PREFIX)/bin/boxwood
+	install -D -m 0755 $(GUEST) $(DESTDIR)$(PREFIX)/lib/boxwood/boxwood-guest
+
+clean:
+	scripts/cargo clean

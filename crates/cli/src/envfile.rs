@@ -1,0 +1,57 @@
+//! `--env-file`: Docker's format.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+/// The largest file, in bytes: more than any process can take as its environment.
+const MAX: u64 = 4 << 20;
+
+/// The settings in a file: `NAME=value`, or `NAME` for the caller's own value. Blank lines and those
+/// that start with `#` are passed over; there is no quoting.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<OsString>> {
+    let named = || format!("can't read the environment file {}", path.display());
+    let mut bytes = Vec::new();
+    let file = File::open(path).with_context(named)?;
+    file.take(MAX + 1).read_to_end(&mut bytes).with_context(named)?;
+    if bytes.len() as u64 > MAX {
+        bail!("the environment file {} is larger than {MAX} bytes", path.display());
+    }
+    let mut settings = Vec::new();
+    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_start();
+        if line.is_empty() || line.starts_with(b"#") {
+            continue;
+        }
+        let name = line.split(|byte| *byte == b'=').next().unwrap_or_default();
+        if name.is_empty() || name.iter().any(u8::is_ascii_whitespace) || line.contains(&0) {
+            bail!("{}, line {}: write NAME=value or NAME", path.display(), number + 1);
+        }
+        settings.push(OsString::from_vec(line.to_vec()));
+    }
+    Ok(settings)
+}
+
+/// Gives each bare `NAME` the caller's own value. One that the caller does not have stays bare, which
+/// takes the image's away.
+pub(crate) fn with_own_values(settings: Vec<OsString>) -> Vec<OsString> {
+    let complete = |setting: OsString| {
+        if setting.as_encoded_bytes().contains(&b'=') {
+            return setting;
+        }
+        match std::env::var_os(&setting) {
+            Some(value) => {
+                let mut whole = setting;
+                whole.push("=");
+                whole.push(value);
+                whole
+            }
+            None => setting,
+        }
+    };
+    settings.into_iter().map(complete).collect()
+}

@@ -1,0 +1,122 @@
+//! `--format`: Go templates, JSON, and the tables people see without it.
+
+use anyhow::{Context, anyhow};
+use comfy_table::{ContentArrangement, Table, presets};
+use gotmpl::{Template, to_value};
+use serde_json::Value;
+
+/// How a listing is printed.
+#[derive(Clone, Debug)]
+pub(crate) enum Format {
+    /// These columns: a heading and a field each.
+    Table(Vec<(&'static str, &'static str)>),
+    /// One JSON object a line.
+    Json,
+    /// A Go template a line; with headings when it began with `table`.
+    Template { text: String, headings: bool },
+}
+
+impl Format {
+    /// What `--format` says; without it, a table of these columns.
+    pub(crate) fn new(flag: Option<&str>, columns: &[(&'static str, &'static str)]) -> Self {
+        match flag {
+            None | Some("table") => Format::Table(columns.to_vec()),
+            Some("json") => Format::Json,
+            Some(text) => match text.strip_prefix("table ") {
+                Some(rest) => Format::Template { text: unescape(rest), headings: true },
+                None => Format::Template { text: unescape(text), headings: false },
+            },
+        }
+    }
+
+    /// Prints rows, which are JSON objects. `columns` name the headings of a `table` template.
+    pub(crate) fn print(
+        &self,
+        rows: &[Value],
+        columns: &[(&'static str, &'static str)],
+    ) -> anyhow::Result<()> {
+        match self {
+            Format::Json => rows.iter().for_each(|row| println!("{row}")),
+            Format::Table(columns) => {
+                let cells = |row: &Value| -> Vec<String> {
+                    let cell = |(_, field): &(&str, &str)| match &row[*field] {
+                        Value::String(text) => printable(text),
+                        other => other.to_string(),
+                    };
+                    columns.iter().map(cell).collect()
+                };
+                let heading = columns.iter().map(|(heading, _)| (*heading).to_owned()).collect();
+                print_aligned(heading, rows.iter().map(cells));
+            }
+            Format::Template { text, headings: false } => {
+                for row in rows {
+                    println!("{}", execute(text, row)?);
+                }
+            }
+            Format::Template { text, headings: true } => {
+                let all = columns.iter().map(|(heading, field)| {
+                    ((*field).to_owned(), Value::String((*heading).to_owned()))
+                });
+                let heading = execute(text, &Value::Object(all.collect()))?;
+                let split = |line: String| line.split('\t').map(str::to_owned).collect();
+                let lines: Vec<String> =
+                    rows.iter().map(|row| execute(text, row)).collect::<Result<_, _>>()?;
+                print_aligned(split(heading), lines.into_iter().map(split));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value through a Go template.
+pub(crate) fn execute(text: &str, value: &Value) -> anyhow::Result<String> {
+    let template = Template::new("format")
+        .parse(text)
+        .map_err(|error| anyhow!("{error}"))
+        .with_context(|| format!("the --format template '{text}' can't be parsed"))?;
+    let data = to_value(value).map_err(|error| anyhow!("{error}"))?;
+    template
+        .execute_to_string(&data)
+        .map_err(|error| anyhow!("{error}"))
+        .with_context(|| format!("the --format template '{text}' can't be filled in"))
+}
+
+/// Docker lets people write `\t` and `\n` in a format.
+pub(crate) fn unescape(text: &str) -> String {
+    text.replace("\\t", "\t").replace("\\n", "\n")
+}
+
+fn print_aligned(heading: Vec<String>, rows: impl Iterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(heading);
+    rows.for_each(|row| {
+        table.add_row(row);
+    });
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 3));
+    }
+    for line in table.to_string().lines() {
+        println!("{}", line.trim_end());
+    }
+}
+
+/// What others named must not move the cursor.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn go_templates_reach_into_json() {
+        let value = json!({"State": {"ExitCode": 7, "Running": false}, "Args": ["a", "b"]});
+        assert_eq!(execute("{{.State.ExitCode}}", &value).unwrap(), "7");
+        assert_eq!(execute("{{range .Args}}{{.}};{{end}}", &value).unwrap(), "a;b;");
+        assert_eq!(execute("{{json .Args}}", &value).unwrap(), r#"["a","b"]"#);
+        assert!(execute("{{.State", &value).is_err());
+    }
+}

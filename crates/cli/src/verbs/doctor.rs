@@ -1,0 +1,31 @@
+//! `boxwood doctor`: can a box run here, and if not, what to do.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use boxwood_runtime::setup::Style;
+use boxwood_runtime::{Locations, examine};
+
+use crate::REFUSED;
+
+/// Check whether boxes can run here, and say what to do if not
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes:
+  0    a box can run
+  125  it can't: each failing line says what to do")]
+pub(crate) struct Args {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let report = examine(&Locations::from_environment())?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        print!("{}", report.render(if colour { Style::Colour } else { Style::Plain }));
+    }
+    Ok(ExitCode::from(if report.can_run() { 0 } else { REFUSED }))
+}

@@ -1,0 +1,47 @@
+//! `boxwood inspect`: everything about boxes, in Docker's shape.
+
+use std::process::ExitCode;
+
+use boxwood_runtime::view;
+use serde_json::Value;
+
+use crate::{REFUSED, complain, format, open_runtime, times};
+
+/// Show everything about boxes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  boxwood inspect web
+  boxwood inspect --format '{{.State.ExitCode}}' job")]
+pub(crate) struct Args {
+    /// A Go template instead of JSON
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Names or IDs
+    #[arg(required = true, value_name = "BOX")]
+    boxes: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let runtime = open_runtime()?;
+    let mut code = ExitCode::SUCCESS;
+    let mut views = Vec::new();
+    for name in &args.boxes {
+        match runtime.find(name) {
+            Ok(listed) => views.push(view(&listed, &times::rfc3339)),
+            Err(error) => {
+                complain(&error.into());
+                code = ExitCode::from(REFUSED);
+            }
+        }
+    }
+    match args.format.as_deref() {
+        None => println!("{:#}", Value::Array(views)),
+        Some("json") => println!("{}", Value::Array(views)),
+        Some(template) => {
+            for view in &views {
+                println!("{}", format::execute(&format::unescape(template), view)?);
+            }
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,68 @@
+//! `boxwood load`: images out of archives.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use boxwood_runtime::image::{Progress, Source};
+use boxwood_types::{ByteSize, ImageName};
+
+use crate::{open_runtime, progress};
+
+/// Load images from an archive or an OCI layout directory
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  docker save my/image | boxwood load
+  boxwood load -i image.tar
+  boxwood load -i oci-layout-directory/")]
+pub(crate) struct Args {
+    /// A Docker or OCI archive (also compressed), or an OCI layout directory; else standard input
+    #[arg(short, long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Print only the IDs
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let source = match &args.input {
+        Some(path) => Source::Path(path.clone()),
+        None if io::stdin().is_terminal() => {
+            bail!("there is nothing to load: give an archive with -i, or on standard input")
+        }
+        None => Source::Stream(Box::new(io::stdin())),
+    };
+    let store = open_runtime()?.images()?;
+    let mut work = progress::Work::new();
+    let loaded = store.load(source, &mut |step| show(&mut work, &step))?;
+    work.done();
+    for image in loaded {
+        if args.quiet || image.names.is_empty() {
+            println!("{}{}", if args.quiet { "" } else { "Loaded image ID: " }, image.id);
+        } else {
+            for name in image.names.iter().map(ImageName::familiar) {
+                println!("Loaded image: {name}");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How far a load or import is.
+pub(super) fn show(work: &mut progress::Work, step: &Progress) {
+    match step {
+        Progress::Reading { bytes } => {
+            work.detail(&format!("reading the archive: {}", ByteSize::from_bytes(*bytes)));
+        }
+        Progress::Layer { layer, layers, bytes, .. } => {
+            let bytes = ByteSize::from_bytes(*bytes);
+            work.detail(&format!("layer {layer} of {layers}: {bytes}"));
+        }
+        Progress::Writing => work.detail("writing the image"),
+        Progress::Skipped { path, reason } => {
+            work.step(&format!("left out {}: {reason}", path.display()));
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,104 @@
+//! `boxwood ps`: the boxes and their states.
+
+use std::process::ExitCode;
+
+use boxwood_runtime::Listed;
+use boxwood_runtime::state::Text;
+use boxwood_runtime::state::clock::Moment;
+use boxwood_types::BoxState;
+use serde_json::{Value, json};
+
+use crate::format::Format;
+use crate::{open_runtime, times};
+
+const COLUMNS: [(&str, &str); 6] = [
+    ("BOX ID", "ID"),
+    ("IMAGE", "Image"),
+    ("COMMAND", "Command"),
+    ("CREATED", "RunningFor"),
+    ("STATUS", "Status"),
+    ("NAMES", "Names"),
+];
+
+/// List boxes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  boxwood ps -a
+  boxwood ps -aq
+  boxwood ps --format '{{.Names}}: {{.Status}}'")]
+pub(crate) struct Args {
+    /// Also those that don't run
+    #[arg(short, long)]
+    all: bool,
+    /// Only the IDs
+    #[arg(short, long)]
+    quiet: bool,
+    /// Don't shorten
+    #[arg(long)]
+    no_trunc: bool,
+    /// A Go template, 'table TEMPLATE', or 'json'
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let runtime = open_runtime()?;
+    runtime.recover()?;
+    let mut listed = runtime.list()?;
+    if !args.all {
+        listed.retain(|one| one.record.state.is_live());
+    }
+    let now = Moment::now();
+    let rows: Vec<Value> = listed.iter().map(|one| row(one, now, args.no_trunc)).collect();
+    if args.quiet {
+        rows.iter().filter_map(|row| row["ID"].as_str()).for_each(|id| println!("{id}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let format = if args.json { Some("json") } else { args.format.as_deref() };
+    Format::new(format, &COLUMNS).print(&rows, &COLUMNS)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(listed: &Listed, now: Moment, whole: bool) -> Value {
+    let (spec, record) = (&listed.spec, &listed.record);
+    let words: Vec<String> = spec.process.argv.iter().map(Text::display).collect();
+    let command = words.join(" ");
+    let command = match command.char_indices().nth(19) {
+        Some((at, _)) if !whole => format!("{}…", &command[..at]),
+        _ => command,
+    };
+    json!({
+        "ID": if whole { spec.id.as_str() } else { spec.id.short() },
+        "Image": spec.image.name,
+        "Command": format!("\"{command}\""),
+        "CreatedAt": times::rfc3339(spec.created),
+        "RunningFor": format!("{} ago", times::since(spec.created, now)),
+        "Status": status(listed, now),
+        "State": record.state.to_string(),
+        "Names": spec.name.as_str(),
+        "Ports": "",
+        "Labels": "",
+    })
+}
+
+fn status(listed: &Listed, now: Moment) -> String {
+    let record = &listed.record;
+    let up = || times::since(record.started.unwrap_or(now), now);
+    match record.state {
+        BoxState::Created => "Created".to_owned(),
+        BoxState::Starting => "Starting".to_owned(),
+        BoxState::Running => format!("Up {}", up()),
+        BoxState::Paused => format!("Up {} (Paused)", up()),
+        BoxState::Restarting => "Restarting".to_owned(),
+        BoxState::Stopping => "Stopping".to_owned(),
+        BoxState::Exited | BoxState::Failed => {
+            let word = if record.state == BoxState::Exited { "Exited" } else { "Failed" };
+            let code = record.exit.as_ref().map_or(255, |exit| exit.code);
+            let ago = times::since(record.finished.unwrap_or(now), now);
+            format!("{word} ({code}) {ago} ago")
+        }
+    }
+}

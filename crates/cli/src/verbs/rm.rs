@@ -1,0 +1,32 @@
+//! `boxwood rm`: boxes go, with their disks and logs.
+
+use std::process::ExitCode;
+
+use boxwood_runtime::{Error, Force};
+use boxwood_runtime::state::StateError;
+
+use crate::{for_each, open_runtime, wait_for};
+
+/// Remove boxes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  boxwood rm job
+  boxwood rm -f $(boxwood ps -aq)")]
+pub(crate) struct Args {
+    /// Kill a box that runs; don't mind one that is not there
+    #[arg(short, long)]
+    force: bool,
+    /// Names or IDs
+    #[arg(required = true, value_name = "BOX")]
+    boxes: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let runtime = open_runtime()?;
+    let force = if args.force { Force::Kill } else { Force::No };
+    wait_for(for_each(&args.boxes, async |name| match runtime.find(name) {
+        Ok(listed) => Ok(runtime.remove(listed, force).await?),
+        Err(Error::State(StateError::NoSuchBox(_))) if args.force => Ok(()),
+        Err(error) => Err(error.into()),
+    }))
+}

@@ -1,0 +1,51 @@
+//! `boxwood rmi`: images go, or lose a name.
+
+use std::process::ExitCode;
+
+use boxwood_runtime::image::Removal;
+use boxwood_types::{Digest, ImageName};
+
+use crate::{REFUSED, complain, open_runtime};
+
+/// Remove images
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  boxwood rmi my/image:1.0
+  boxwood rmi -f 3f57d9401f8d")]
+pub(crate) struct Args {
+    /// Take all names away from an ID, also while boxes use the image
+    #[arg(short, long)]
+    force: bool,
+    /// Names or IDs
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let runtime = open_runtime()?;
+    let boxes = runtime.list()?;
+    let used = |id: &Digest| {
+        let user = boxes.iter().find(|one| one.spec.image.id == *id)?;
+        Some(format!("box {}", user.spec.name))
+    };
+    let store = runtime.images()?;
+    let mut code = ExitCode::SUCCESS;
+    for image in &args.images {
+        let removal = if args.force { Removal::Forced(&used) } else { Removal::Careful(&used) };
+        match store.remove(image, removal) {
+            Ok(removed) => {
+                for name in removed.untagged.iter().map(ImageName::familiar) {
+                    println!("Untagged: {name}");
+                }
+                if let Some(id) = removed.deleted {
+                    println!("Deleted: {id}");
+                }
+            }
+            Err(error) => {
+                complain(&error.into());
+                code = ExitCode::from(REFUSED);
+            }
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,146 @@
+//! `boxwood run`: a box from an image, with its main's streams and its exact exit code.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use boxwood_runtime::state::{AfterExit, Client};
+use boxwood_runtime::{CreateRequest, Runtime};
+use boxwood_types::{BoxName, ByteSize, Shape, Signal};
+
+use super::attach::{self, Streams};
+use crate::{envfile, open_runtime, progress, wait_for};
+
+/// Run a command in a new box
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  boxwood run --rm busybox -- echo hello
+  echo data | boxwood run --rm -i busybox wc -c
+  boxwood run -d --name web -m 256m my/server
+
+Exit codes:
+  125        boxwood could not start the box; the reason is on standard error
+  126, 127   the command can't be executed, or was not found
+  128+n      signal n ended the command
+  otherwise  what the command returned")]
+pub(crate) struct Args {
+    /// Remove the box when its command has ended
+    #[arg(long)]
+    rm: bool,
+    /// Run in the background and print the box's ID
+    #[arg(short, long)]
+    detach: bool,
+    /// Name the box
+    #[arg(long, value_name = "NAME")]
+    name: Option<BoxName>,
+    /// Connect standard input
+    #[arg(short, long)]
+    interactive: bool,
+    /// Set an environment variable, or pass on your own
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<OsString>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// The directory the command starts in
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<OsString>,
+    /// The user and group: names or numbers
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<OsString>,
+    /// Instead of the image's entrypoint
+    #[arg(long, value_name = "COMMAND")]
+    entrypoint: Option<OsString>,
+    /// Memory, for example 256m or 2g
+    #[arg(short, long, value_name = "SIZE", default_value = "512m")]
+    memory: ByteSize,
+    /// Number of CPUs, a whole number
+    #[arg(long, value_name = "N", default_value = "1")]
+    cpus: u32,
+    /// The box's host name
+    #[arg(short = 'h', long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// The signal that asks the command to end
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<Signal>,
+    /// Seconds from that signal to SIGKILL; -1 for ever
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    stop_timeout: Option<i64>,
+    /// Print how long each step took on standard error
+    #[arg(long, hide = true)]
+    timings: bool,
+    /// Name or ID of the image
+    image: String,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let detach = args.detach;
+    let timings = args.timings;
+    let streams = if args.interactive { Streams::All } else { Streams::Output };
+    let request = args.into_request()?;
+    request.check()?;
+    let runtime = open_runtime()?;
+    wait_for(async {
+        let held = create(&runtime, &request).await?;
+        let id = held.spec().id.clone();
+        let started = held.start(&runtime)?;
+        // While the box starts, what earlier crashes left is put right.
+        runtime.recover()?;
+        if detach {
+            attach::until_started(started, &id).await
+        } else {
+            attach::until_ended(&runtime, started, streams, timings).await
+        }
+    })
+}
+
+async fn create(
+    runtime: &Runtime,
+    request: &CreateRequest,
+) -> anyhow::Result<boxwood_runtime::Held> {
+    let mut work = progress::Work::new();
+    let prepared = runtime
+        .prepare(&request.image, request.shape, &mut |step| work.step(&step.to_string()))
+        .await?;
+    work.done();
+    Ok(runtime.create(request, &prepared)?)
+}
+
+/// What `--stop-timeout` and `stop --time` say, in milliseconds; -1 is for ever, as Docker has it.
+pub(crate) fn grace(seconds: i64) -> anyhow::Result<u64> {
+    match u64::try_from(seconds) {
+        Ok(seconds) => Ok(seconds.saturating_mul(1000)),
+        Err(_) if seconds == -1 => Ok(u64::MAX),
+        Err(_) => bail!("invalid stop timeout {seconds}: give seconds, or -1 for ever"),
+    }
+}
+
+impl Args {
+    fn into_request(self) -> anyhow::Result<CreateRequest> {
+        let mut env = Vec::new();
+        for file in &self.env_file {
+            env.extend(envfile::read(file)?);
+        }
+        env.extend(self.env);
+        Ok(CreateRequest {
+            image: self.image,
+            name: self.name,
+            command: self.command,
+            entrypoint: self.entrypoint,
+            env: envfile::with_own_values(env),
+            workdir: self.workdir,
+            user: self.user,
+            hostname: self.hostname,
+            shape: Shape::new(self.cpus, self.memory)?,
+            open_stdin: self.interactive,
+            stop_signal: self.stop_signal,
+            stop_grace_ms: self.stop_timeout.map(grace).transpose()?,
+            after_exit: if self.rm { AfterExit::Remove } else { AfterExit::Keep },
+            client: if self.detach { Client::Detached } else { Client::Attached },
+        })
+    }
+}

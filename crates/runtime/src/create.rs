@@ -1,0 +1,67 @@
+//! `create`: a box's directory, complete and not started.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+
+use boxwood_state::{BoxSpec, NewBox, StateError};
+use boxwood_types::{BoxId, BoxName};
+
+use crate::request::Resolved;
+use crate::start::Held;
+use crate::{CreateRequest, Error, Prepared, Runtime, names};
+
+/// Names that are tried before giving up.
+const ATTEMPTS: u32 = 20;
+
+impl Runtime {
+    /// Makes a box from a request and from what [`prepare`](Self::prepare) found. On failure nothing
+    /// stays behind.
+    ///
+    /// # Errors
+    /// When the request does not fit the image, the name is taken, or the disk says no.
+    pub fn create(&self, request: &CreateRequest, prepared: &Prepared) -> Result<Held, Error> {
+        request.check()?;
+        let (new, spec) = self.reserve(request, prepared)?;
+        let (dir, lock) = new.into_parts()?;
+        let held = Held { dir, spec, lock };
+        match make_disk(&held, prepared) {
+            Ok(()) => Ok(held),
+            Err(error) => {
+                // Nothing ran in it. If it can't be removed either, it stays as 'created'.
+                let _ = self.home.remove(&held.dir);
+                Err(error)
+            }
+        }
+    }
+
+    fn reserve(
+        &self,
+        request: &CreateRequest,
+        prepared: &Prepared,
+    ) -> Result<(NewBox, BoxSpec), Error> {
+        for attempt in 0..ATTEMPTS {
+            let mut random = [0; 36];
+            getrandom::fill(&mut random).map_err(Error::Random)?;
+            let id = BoxId::from_random(std::array::from_fn(|i| random[i]));
+            let made_up = || names::name(std::array::from_fn(|i| random[32 + i]), attempt);
+            let name: BoxName = request.name.clone().unwrap_or_else(made_up);
+            let image = &prepared.image;
+            let template = prepared.template.clone();
+            let spec = request.spec(Resolved { image, template, id, name })?;
+            match self.home.create(&spec) {
+                Ok(new) => return Ok((new, spec)),
+                Err(StateError::NameTaken { .. }) if request.name.is_none() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::NoFreeName)
+    }
+}
+
+fn make_disk(held: &Held, prepared: &Prepared) -> Result<(), Error> {
+    let path = held.dir.disk();
+    let mut options = File::options();
+    options.read(true).write(true).create_new(true).mode(0o600);
+    let disk = options.open(&path).map_err(|source| Error::Disk { path, source })?;
+    Ok(prepared.blank.copy_to(&disk)?)
+}

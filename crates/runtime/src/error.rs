@@ -1,0 +1,119 @@
+//! Why the runtime could not do what was asked. One line for people each; the cause is the source.
+
+use std::io;
+use std::path::PathBuf;
+
+use boxwood_types::{BoxId, BoxState, ByteSize};
+
+/// Everything that can go wrong above a box's own life.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The home said no.
+    #[error(transparent)]
+    State(#[from] boxwood_state::StateError),
+    /// The image store said no.
+    #[error(transparent)]
+    Image(#[from] boxwood_image::ImageError),
+    /// What a VM is booted with is missing.
+    #[error(transparent)]
+    Setup(#[from] boxwood_setup::Error),
+    /// QEMU or a template failed.
+    #[error(transparent)]
+    Vmm(#[from] boxwood_vmm::Error),
+    /// More memory than there is.
+    #[error("a box of {asked} does not fit into this host, which has {host} of memory")]
+    TooMuchMemory {
+        /// What was asked for.
+        asked: ByteSize,
+        /// What there is.
+        host: ByteSize,
+    },
+    /// A malformed `-e`.
+    #[error("invalid environment variable '{0}': write NAME=value, or NAME to pass on your own")]
+    BadEnv(String),
+    /// A relative `-w`.
+    #[error("the working directory '{0}' is invalid: it must be an absolute path")]
+    BadWorkdir(String),
+    /// A malformed `--hostname`.
+    #[error("invalid hostname '{0}': it takes up to 64 letters, digits, '-' and '.'")]
+    BadHostname(String),
+    /// Neither the image nor the user says what to run.
+    #[error("no command specified: the image '{0}' has none, so say what to run after its name")]
+    NoCommand(String),
+    /// The host has no random numbers.
+    #[error("the host gives no random numbers")]
+    Random(#[source] getrandom::Error),
+    /// No free name was found.
+    #[error("found no free name for the box: give one with --name")]
+    NoFreeName,
+    /// The box's disk could not be made.
+    #[error("can't make the disk of the box at {}", path.display())]
+    Disk {
+        /// The disk.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The shim could not be started.
+    #[error("can't start the shim of box {}", id.short())]
+    Spawn {
+        /// The box.
+        id: BoxId,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The shim's connection failed.
+    #[error("the connection to the shim of box {} failed", id.short())]
+    Connection {
+        /// The box.
+        id: BoxId,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The shim ended before it said how its box ended.
+    #[error("the shim of box {} ended without a word; see 'boxwood inspect {}'", id.short(), id.short())]
+    ShimLost {
+        /// The box.
+        id: BoxId,
+    },
+    /// What the shim says is not understood.
+    #[error("the shim of box {} says what this version does not understand", id.short())]
+    ShimProtocol {
+        /// The box.
+        id: BoxId,
+    },
+    /// The box is not in a state for it.
+    #[error("box {} is {state}: {hint}", id.short())]
+    WrongState {
+        /// The box.
+        id: BoxId,
+        /// Its state.
+        state: BoxState,
+        /// What can be done.
+        hint: &'static str,
+    },
+    /// The shim refuses.
+    #[error("box {} is {state}: {message}", id.short())]
+    Refused {
+        /// The box.
+        id: BoxId,
+        /// Its state.
+        state: BoxState,
+        /// Why.
+        message: String,
+    },
+    /// Something could not be read or written.
+    #[error("can't {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}

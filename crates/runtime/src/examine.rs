@@ -1,0 +1,78 @@
+//! `doctor`: whether boxes can run here. Changes nothing, downloads nothing, bakes nothing.
+
+use boxwood_setup::{Assets, Check, Patient, Report, Sources, Stores};
+use boxwood_types::{ByteSize, Shape};
+use boxwood_vmm::{BakeRequest, Engine, Templates, Verdict};
+
+use crate::{Error, Locations, prepare};
+
+/// Looks at everything a box needs.
+///
+/// # Errors
+/// When the environment names sources that can't be.
+pub fn examine(locations: &Locations) -> Result<Report, Error> {
+    let stores = match &locations.system_store {
+        Some(system) => Stores::new(&locations.store).with_shared(system),
+        None => Stores::new(&locations.store),
+    };
+    let sources = Sources::from_env()?;
+    let mut report =
+        Report::examine(&Patient { home: &locations.home, stores: &stores, sources: &sources });
+    let verdict = boxwood_vmm::probe(&locations.cache());
+    let engine = Engine::find(&locations.cache());
+    report.checks.retain(|check| check.name != "qemu");
+    report.checks.insert(0, accelerator(&verdict));
+    report.checks.insert(1, qemu(&engine));
+    if let (Ok(verdict), Ok(engine), Ok(assets)) =
+        (&verdict, &engine, Assets::find(&stores, &sources))
+    {
+        report.checks.push(template(locations, engine, verdict, &assets));
+    }
+    Ok(report)
+}
+
+fn accelerator(verdict: &Result<Verdict, boxwood_vmm::Error>) -> Check {
+    const NAME: &str = "accelerator";
+    match verdict {
+        Ok(verdict) => Check::ok(NAME, verdict.to_string()),
+        Err(error) => Check::fail(NAME, error.to_string(), "set BOXWOOD_ACCEL to auto or tcg"),
+    }
+}
+
+fn qemu(engine: &Result<Engine, boxwood_vmm::Error>) -> Check {
+    const NAME: &str = "qemu";
+    match engine {
+        Ok(engine) => {
+            Check::ok(NAME, format!("{} ({})", engine.version(), engine.path().display()))
+        }
+        Err(error) => Check::fail(NAME, error.to_string(), boxwood_setup::install_qemu()),
+    }
+}
+
+fn template(
+    locations: &Locations,
+    engine: &Engine,
+    verdict: &Verdict,
+    assets: &Assets,
+) -> Check {
+    const NAME: &str = "template";
+    let shape = Shape::default();
+    let boot = prepare::boot_files(assets);
+    let request = BakeRequest { engine, accelerator: verdict.accelerator, boot: &boot, shape };
+    match Templates::open(&locations.templates()).find(&request) {
+        Ok(Some(found)) => {
+            let size = ByteSize::from_bytes(found.disk_bytes());
+            Check::ok(NAME, format!("{shape}, {size} on disk"))
+        }
+        Ok(None) => Check::warn(
+            NAME,
+            format!("none for {shape} yet: it will be baked at first use"),
+            "run 'boxwood setup' to do it now",
+        ),
+        Err(error) => Check::warn(
+            NAME,
+            format!("{error}: it will be baked again at first use"),
+            "run 'boxwood setup' to do it now",
+        ),
+    }
+}

@@ -1,0 +1,63 @@
+//! `inspect`: a box in Docker's shape.
+
+use boxwood_state::clock::Moment;
+use boxwood_state::{AfterExit, Text};
+use boxwood_types::{BoxState, ExitReason};
+use serde_json::{Value, json};
+
+use crate::Listed;
+
+/// What Docker writes for a moment that has not come.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// A box as `docker inspect` shows a container, as far as a box has the thing. Times are RFC 3339 in
+/// UTC. `State.Status` is the box's own state.
+pub fn view(listed: &Listed, time: &dyn Fn(Moment) -> String) -> Value {
+    let (spec, record) = (&listed.spec, &listed.record);
+    let exit = record.exit.as_ref();
+    let when = |moment: Option<Moment>| moment.map_or_else(|| NEVER.to_owned(), time);
+    let texts = |texts: &[Text]| texts.iter().map(Text::display).collect::<Vec<_>>();
+    let (entrypoint, command) = spec.process.argv.split_at(spec.process.entrypoint_len);
+    json!({
+        "Id": spec.id.as_str(),
+        "Name": format!("/{}", spec.name),
+        "Created": time(spec.created),
+        "Path": spec.process.argv.first().map(Text::display),
+        "Args": texts(spec.process.argv.get(1..).unwrap_or_default()),
+        "Image": spec.image.id.as_str(),
+        "State": {
+            "Status": record.state.to_string(),
+            "Running": record.state == BoxState::Running,
+            "Paused": record.state == BoxState::Paused,
+            "Restarting": record.state == BoxState::Restarting,
+            "Dead": record.state == BoxState::Failed,
+            "Pid": record.vmm_pid.unwrap_or(0),
+            "ShimPid": if record.state.is_live() { record.shim.as_ref().map(|s| s.pid) } else { None },
+            "ExitCode": exit.map_or(0, |exit| exit.code),
+            "ExitReason": exit.map(|exit| exit.reason),
+            "ResultKnown": exit.map(|exit| exit.reason == ExitReason::Exited),
+            "Error": exit.and_then(|exit| exit.message.clone()).unwrap_or_default(),
+            "StartedAt": when(record.started),
+            "FinishedAt": when(record.finished),
+        },
+        "Config": {
+            "Hostname": spec.hostname,
+            "User": spec.process.user.display(),
+            "Env": texts(&spec.process.env),
+            "Entrypoint": texts(entrypoint),
+            "Cmd": texts(command),
+            "WorkingDir": spec.process.cwd.display(),
+            "Image": spec.image.name,
+            "OpenStdin": spec.process.open_stdin,
+            "StopSignal": spec.stop.signal.to_string(),
+            "StopTimeout": spec.stop.grace_ms.div_ceil(1000),
+        },
+        "HostConfig": {
+            "Memory": spec.shape.memory_bytes(),
+            "NanoCpus": u64::from(spec.shape.cpus()) * 1_000_000_000,
+            "AutoRemove": spec.after_exit == AfterExit::Remove,
+        },
+        "Template": spec.template.key,
+        "LogPath": listed.dir.log(),
+    })
+}

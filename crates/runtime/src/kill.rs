@@ -1,0 +1,41 @@
+//! `kill`: main gets a signal.
+
+use boxwood_state::control::{Reply, Request};
+use boxwood_types::Signal;
+
+use crate::shim_client::{self, FromShim};
+use crate::{Error, Listed, Runtime};
+
+impl Runtime {
+    /// Sends main a signal. Returns when the shim has handed it on; for KILL, when the box has ended.
+    ///
+    /// # Errors
+    /// When the box does not run or its shim can't be asked.
+    pub async fn kill(&self, listed: &Listed, signal: Signal) -> Result<(), Error> {
+        let not_running = || Error::WrongState {
+            id: listed.spec.id.clone(),
+            state: listed.record.state,
+            hint: "it is not running, so there is nothing to signal",
+        };
+        if !listed.record.state.is_live() {
+            return Err(not_running());
+        }
+        let asked = shim_client::ask(&listed.dir, &Request::Signal { signal }).await?;
+        let Some((mut reader, _writer)) = asked else { return Err(not_running()) };
+        match reader.next().await? {
+            Some(FromShim::Reply(Reply::Refused { state, message })) => {
+                return Err(Error::Refused { id: listed.spec.id.clone(), state, message });
+            }
+            Some(_) => {}
+            None => return Err(Error::ShimLost { id: listed.spec.id.clone() }),
+        }
+        if signal == Signal::KILL {
+            match self.ask_and_wait(&listed.dir, &Request::Wait).await {
+                // A box that is removed at its end leaves no record; it did end.
+                Ok(_) | Err(Error::ShimLost { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! Where things are: the home of boxes, the store of what boxes are made from.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The directories a runtime works in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Locations {
+    /// Boxes and their names. Private to the user.
+    pub home: PathBuf,
+    /// Images, templates, kernel, guest, the blank disk. May be shared by many homes.
+    pub store: PathBuf,
+    /// The store that root set up for everybody, read where the own one lacks something.
+    pub system_store: Option<PathBuf>,
+}
+
+/// Where root's home and store are.
+const SYSTEM: &str = "/var/lib/boxwood";
+
+impl Locations {
+    /// As the environment says: `BOXWOOD_HOME`, `BOXWOOD_STORE`, else root's places or the user's
+    /// data directory (XDG base directory specification).
+    pub fn from_environment() -> Self {
+        let variable = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let root = rustix::process::geteuid().is_root();
+        Self::choose(&variable, if root { Owner::Root } else { Owner::User })
+    }
+
+    fn choose(variable: &dyn Fn(&str) -> Option<PathBuf>, owner: Owner) -> Self {
+        let base = match owner {
+            Owner::Root => PathBuf::from(SYSTEM),
+            Owner::User => variable("XDG_DATA_HOME")
+                .filter(|path| path.is_absolute())
+                .or_else(|| variable("HOME").map(|home| home.join(".local/share")))
+                .unwrap_or_else(|| PathBuf::from("/tmp"))
+                .join("boxwood"),
+        };
+        let own_home = variable("BOXWOOD_HOME");
+        let store = match (variable("BOXWOOD_STORE"), &own_home) {
+            (Some(store), _) => store,
+            (None, Some(home)) => home.join("store"),
+            (None, None) => base.join("store"),
+        };
+        let home = own_home.unwrap_or_else(|| base.join("home"));
+        let system_store = Path::new(SYSTEM).join("store");
+        let system_store = (store != system_store).then_some(system_store);
+        Locations { home, store, system_store }
+    }
+
+    /// Where images are.
+    pub fn images(&self) -> PathBuf {
+        self.store.join("images")
+    }
+
+    /// Where templates are.
+    pub fn templates(&self) -> PathBuf {
+        self.store.join("templates")
+    }
+
+    /// Where verdicts that hold for one boot of the host are kept.
+    pub fn cache(&self) -> PathBuf {
+        self.store.join("cache")
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Owner {
+    Root,
+    User,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose(owner: Owner, variables: &[(&str, &str)]) -> (String, String) {
+        let variable = |name: &str| {
+            variables.iter().find(|(n, _)| *n == name).map(|(_, value)| PathBuf::from(value))
+        };
+        let found = Locations::choose(&variable, owner);
+        (found.home.display().to_string(), found.store.display().to_string())
+    }
+
+    #[test]
+    fn the_environment_decides_before_the_user() {
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let root = choose(Owner::Root, &[]);
+        assert_eq!(root, pair("/var/lib/boxwood/home", "/var/lib/boxwood/store"));
+        let user = choose(Owner::User, &[("HOME", "/h")]);
+        assert_eq!(user, pair("/h/.local/share/boxwood/home", "/h/.local/share/boxwood/store"));
+        let own = choose(Owner::User, &[("HOME", "/h"), ("BOXWOOD_HOME", "/b")]);
+        assert_eq!(own, pair("/b", "/b/store"));
+        let shared = choose(Owner::Root, &[("BOXWOOD_HOME", "/b"), ("BOXWOOD_STORE", "/s")]);
+        assert_eq!(shared, pair("/b", "/s"));
+    }
+}

@@ -1,0 +1,155 @@
+//! The runtime's end of a box's control socket.
+
+use std::io;
+
+use boxwood_state::control::{self, Reply, Request};
+use boxwood_state::{BoxDir, ExitRecord};
+use boxwood_types::BoxId;
+use boxwood_wire::frame::{self, Decoder, Frame, Kind};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::Error;
+
+/// What a shim sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromShim {
+    /// A reply.
+    Reply(Reply),
+    /// Main's standard output.
+    Stdout(Vec<u8>),
+    /// Main's standard error.
+    Stderr(Vec<u8>),
+}
+
+/// The receiving half of a connection to a shim.
+#[derive(Debug)]
+pub struct ShimReader {
+    id: BoxId,
+    read: OwnedReadHalf,
+    decoder: Decoder,
+    buffer: Vec<u8>,
+}
+
+/// The sending half of a connection to a shim.
+#[derive(Debug)]
+pub struct ShimWriter {
+    id: BoxId,
+    write: OwnedWriteHalf,
+}
+
+/// Both halves of a connection.
+pub(crate) fn split(id: &BoxId, connection: UnixStream) -> (ShimReader, ShimWriter) {
+    let (read, write) = connection.into_split();
+    let decoder = Decoder::new();
+    let buffer = vec![0; 64 * 1024];
+    let reader = ShimReader { id: id.clone(), read, decoder, buffer };
+    (reader, ShimWriter { id: id.clone(), write })
+}
+
+/// Connects to a box's shim and asks for something. `None` when there is no shim to ask.
+pub(crate) async fn ask(
+    dir: &BoxDir,
+    request: &Request,
+) -> Result<Option<(ShimReader, ShimWriter)>, Error> {
+    let id = dir.id();
+    let connection = match UnixStream::connect(dir.socket()).await {
+        Ok(connection) => connection,
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(source) => return Err(Error::Connection { id: id.clone(), source }),
+    };
+    let (reader, mut writer) = split(id, connection);
+    match writer.request(request).await {
+        Ok(()) => Ok(Some((reader, writer))),
+        // It went between the two: the same as if it had not been there.
+        Err(Error::Connection { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl ShimReader {
+    /// The next thing the shim says; `None` when it hung up.
+    ///
+    /// # Errors
+    /// When the connection fails or what comes is not understood.
+    pub async fn next(&mut self) -> Result<Option<FromShim>, Error> {
+        loop {
+            let protocol = || Error::ShimProtocol { id: self.id.clone() };
+            if let Some(frame) = self.decoder.next_frame().map_err(|_| protocol())? {
+                return Self::understand(frame).map(Some).ok_or_else(protocol);
+            }
+            match self.read.read(&mut self.buffer).await {
+                Ok(0) => return Ok(None),
+                Ok(count) => self.decoder.push(&self.buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                Err(source) => return Err(Error::Connection { id: self.id.clone(), source }),
+            }
+        }
+    }
+
+    fn understand(frame: Frame) -> Option<FromShim> {
+        match frame.kind {
+            Kind::Stdout => Some(FromShim::Stdout(frame.payload)),
+            Kind::Stderr => Some(FromShim::Stderr(frame.payload)),
+            Kind::Reply => control::decode(&frame.payload).ok().map(FromShim::Reply),
+            Kind::Request | Kind::Stdin | Kind::StdinEof => None,
+        }
+    }
+
+    /// Waits for the word that the box has ended. `None` when the shim hung up without it.
+    pub(crate) async fn ended(&mut self) -> Result<Option<ExitRecord>, Error> {
+        loop {
+            match self.next().await? {
+                Some(FromShim::Reply(Reply::Ended { exit })) => return Ok(Some(exit)),
+                Some(FromShim::Reply(Reply::Refused { state, message })) => {
+                    return Err(Error::Refused { id: self.id.clone(), state, message });
+                }
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+impl ShimWriter {
+    /// Sends bytes for main's standard input.
+    ///
+    /// # Errors
+    /// When the shim has gone.
+    pub async fn stdin(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        for chunk in bytes.chunks(frame::MAX_BYTES) {
+            let mut whole = frame::header(Kind::Stdin, chunk.len()).to_vec();
+            whole.extend_from_slice(chunk);
+            self.send(&whole).await?;
+        }
+        Ok(())
+    }
+
+    /// Half-closes main's standard input.
+    ///
+    /// # Errors
+    /// When the shim has gone.
+    pub async fn stdin_eof(&mut self) -> Result<(), Error> {
+        self.send(&frame::header(Kind::StdinEof, 0)).await
+    }
+
+    async fn request(&mut self, request: &Request) -> Result<(), Error> {
+        let bytes = control::encode(Kind::Request, request);
+        self.send(&bytes.map_err(|_| Error::ShimProtocol { id: self.id.clone() })?).await
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let sent = self.write.write_all(bytes).await;
+        sent.map_err(|source| Error::Connection { id: self.id.clone(), source })
+    }
+}

@@ -1,0 +1,81 @@
+//! Starting a box: its shim is spawned with the box's lock, and becomes its owner.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use boxwood_shim as shim;
+use boxwood_state::{BoxDir, BoxSpec};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::pipe::PipeFlags;
+use tokio::net::UnixStream;
+
+use crate::shim_client::{ShimReader, ShimWriter, split};
+use crate::{Error, Runtime, sys};
+
+/// A box whose lock is held and whose shim is not started.
+#[derive(Debug)]
+pub struct Held {
+    pub(crate) dir: BoxDir,
+    pub(crate) spec: BoxSpec,
+    pub(crate) lock: File,
+}
+
+/// A box whose shim was started. While this lives, an attached box does; when it is dropped, the
+/// shim stops the box.
+#[derive(Debug)]
+pub struct Started {
+    /// The box.
+    pub dir: BoxDir,
+    /// What the shim says.
+    pub reader: ShimReader,
+    /// What main reads.
+    pub writer: ShimWriter,
+    _alive: OwnedFd,
+}
+
+impl Held {
+    /// The box.
+    pub fn spec(&self) -> &BoxSpec {
+        &self.spec
+    }
+
+    /// Starts the shim and hands it the lock.
+    ///
+    /// # Errors
+    /// When the process could not be made. The box then stays, not started.
+    pub fn start(self, runtime: &Runtime) -> Result<Started, Error> {
+        let failed = |source: std::io::Error| Error::Spawn { id: self.spec.id.clone(), source };
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+                .map_err(|errno| failed(errno.into()))?;
+        let (their_end, alive) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+            .map_err(|errno| failed(errno.into()))?;
+        let mut command = Command::new(&runtime.shim);
+        command.arg(shim::VERB).arg(runtime.home.root()).arg(self.spec.id.as_str());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(self.complaints().map_err(failed)?);
+        command.current_dir("/");
+        // In the order of the shim's STARTER_FD, LOCK_FD and ALIVE_FD.
+        sys::spawn_detached(command, &[theirs, self.lock.into(), their_end]).map_err(|source| {
+            Error::Spawn { id: self.spec.id.clone(), source }
+        })?;
+        let ours = std::os::unix::net::UnixStream::from(ours);
+        let connect = || -> std::io::Result<UnixStream> {
+            ours.set_nonblocking(true)?;
+            UnixStream::from_std(ours)
+        };
+        let connection =
+            connect().map_err(|source| Error::Connection { id: self.spec.id.clone(), source })?;
+        let (reader, writer) = split(&self.spec.id, connection);
+        Ok(Started { dir: self.dir, reader, writer, _alive: alive })
+    }
+
+    /// Where the shim says what it can't write into the record.
+    fn complaints(&self) -> std::io::Result<File> {
+        let path: PathBuf = self.dir.path().join("shim.log");
+        File::options().create(true).append(true).open(path)
+    }
+}

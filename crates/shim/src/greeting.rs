@@ -1,0 +1,179 @@
+//! The first words after a restore: who the box is now, and the guest's word that it is ready
+//! (contracts G10, S4).
+
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, PrefaceError, Reader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+/// Random bytes for the guest's generator: twice what Linux's pool holds.
+const ENTROPY: usize = 64;
+
+/// Why a guest is not ready.
+#[derive(Debug, thiserror::Error)]
+pub enum GreetingError {
+    /// The host has no random numbers.
+    #[error("the host gives no random numbers")]
+    Random(#[source] getrandom::Error),
+    /// The channel failed.
+    #[error("the guest's channel failed while it was greeted")]
+    Channel(#[source] io::Error),
+    /// The channel was closed.
+    #[error("the guest hung up while it was greeted")]
+    Closed,
+    /// What came is no greeting.
+    #[error("the guest's answer can't be understood")]
+    Answer(#[source] PrefaceError),
+    /// The guest says no.
+    #[error("the guest failed at '{step}': {reason}")]
+    Guest {
+        /// The step.
+        step: String,
+        /// Why.
+        reason: String,
+    },
+    /// The guest and this build speak different protocols.
+    #[error("the guest does not speak this build's protocol: the template is of another build")]
+    Unsupported,
+}
+
+/// Makes up an identity for one restore.
+///
+/// # Errors
+/// When the host has no random numbers.
+pub fn hello(hostname: &str) -> Result<Hello, GreetingError> {
+    let mut random = [0; 48 + ENTROPY];
+    getrandom::fill(&mut random).map_err(GreetingError::Random)?;
+    let part = |at: usize| -> [u8; 16] { std::array::from_fn(|i| random[at + i]) };
+    // A boot id is a UUID of version 4 (RFC 9562, section 5.4): so Linux makes its own.
+    let mut boot_id = part(32);
+    boot_id[6] = boot_id[6] & 0x0f | 0x40;
+    boot_id[8] = boot_id[8] & 0x3f | 0x80;
+    Ok(Hello {
+        epoch: Epoch(part(0)),
+        unix_time_ns: 0,
+        entropy: random[48..].to_vec(),
+        hostname: hostname.as_bytes().to_vec(),
+        machine_id: part(16),
+        boot_id,
+    })
+}
+
+/// Greets a restored guest and waits until it acknowledges the epoch. `behind` is sent in the same
+/// breath; what the guest sent after its answer comes back.
+///
+/// # Errors
+/// When the guest does not become ready. The caller bounds the wait by the life of the VM.
+pub async fn greet(
+    socket: &mut UnixStream,
+    mut hello: Hello,
+    behind: Vec<u8>,
+) -> Result<Vec<u8>, GreetingError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    hello.unix_time_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+    let mut bytes = preface::encode(&hello);
+    bytes.extend(behind);
+    socket.write_all(&bytes).await.map_err(GreetingError::Channel)?;
+    let mut reader = Reader::new();
+    let mut buffer = vec![0; 4096];
+    loop {
+        let count = socket.read(&mut buffer).await.map_err(GreetingError::Channel)?;
+        if count == 0 {
+            return Err(GreetingError::Closed);
+        }
+        let mut word = reader.push::<GuestWord>(&buffer[..count]).map_err(GreetingError::Answer)?;
+        while let Some((_, found)) = word {
+            match found {
+                GuestWord::Reborn { epoch } if epoch == hello.epoch => {
+                    return Ok(reader.into_rest());
+                }
+                GuestWord::Failed { epoch, step, reason } if epoch == hello.epoch => {
+                    return Err(GreetingError::Guest { step: shorten(step), reason: shorten(reason) });
+                }
+                GuestWord::Unsupported => return Err(GreetingError::Unsupported),
+                // A word from before the freeze, or about another epoch: not an answer to this.
+                GuestWord::Idle | GuestWord::Reborn { .. } | GuestWord::Failed { .. } => {}
+            }
+            word = reader.push::<GuestWord>(&[]).map_err(GreetingError::Answer)?;
+        }
+    }
+}
+
+/// Waits until a booting guest says it may be frozen.
+///
+/// # Errors
+/// When it fails or hangs up first. The caller bounds the wait by the life of the VM.
+pub async fn wait_idle(mut socket: UnixStream) -> Result<(), GreetingError> {
+    let mut reader = Reader::new();
+    let mut buffer = vec![0; 4096];
+    loop {
+        let count = socket.read(&mut buffer).await.map_err(GreetingError::Channel)?;
+        if count == 0 {
+            return Err(GreetingError::Closed);
+        }
+        let word = reader.push::<GuestWord>(&buffer[..count]).map_err(GreetingError::Answer)?;
+        match word {
+            Some((_, GuestWord::Idle)) => return Ok(()),
+            Some((_, GuestWord::Failed { step, reason, .. })) => {
+                return Err(GreetingError::Guest { step: shorten(step), reason: shorten(reason) });
+            }
+            Some((_, GuestWord::Unsupported)) => return Err(GreetingError::Unsupported),
+            Some((_, GuestWord::Reborn { .. })) | None => {}
+        }
+    }
+}
+
+/// A guest's words for people: printable and not endless.
+pub(crate) fn shorten(text: String) -> String {
+    text.chars().take(400).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn answered(words: Vec<u8>) -> Result<Vec<u8>, GreetingError> {
+        let (mut host, mut guest) = UnixStream::pair().unwrap();
+        let hello = Hello { epoch: Epoch([5; 16]), ..hello("h").unwrap() };
+        guest.write_all(&words).await.unwrap();
+        drop(guest.shutdown().await);
+        let result = greet(&mut host, hello, Vec::new()).await;
+        drop(guest);
+        result
+    }
+
+    fn reborn(epoch: u8) -> Vec<u8> {
+        preface::encode(&GuestWord::Reborn { epoch: Epoch([epoch; 16]) })
+    }
+
+    #[tokio::test]
+    async fn s4_only_the_acknowledgement_of_this_epoch_is_readiness() {
+        let stale = [preface::encode(&GuestWord::Idle), reborn(4)].concat();
+        assert!(matches!(answered(stale.clone()).await, Err(GreetingError::Closed)));
+        let right = [stale, reborn(5), b"early".to_vec()].concat();
+        assert_eq!(answered(right).await.unwrap(), b"early");
+    }
+
+    #[tokio::test]
+    async fn g10_a_guest_that_fails_a_step_fails_the_restore() {
+        let word = GuestWord::Failed {
+            epoch: Epoch([5; 16]),
+            step: "reseed".into(),
+            reason: "EPERM\n".into(),
+        };
+        let error = answered(preface::encode(&word)).await.unwrap_err();
+        assert_eq!(error.to_string(), "the guest failed at 'reseed': EPERM ");
+    }
+
+    #[test]
+    fn s4_two_greetings_differ_in_everything() {
+        let (one, two) = (hello("h").unwrap(), hello("h").unwrap());
+        assert_ne!(one.epoch, two.epoch);
+        assert_ne!(one.machine_id, two.machine_id);
+        assert_ne!(one.boot_id, two.boot_id);
+        assert_ne!(one.entropy, two.entropy);
+        assert_eq!(one.boot_id[6] >> 4, 4);
+    }
+}

@@ -1,0 +1,236 @@
+//! A shim's start, top to bottom: open the box, restore a VM, greet its guest, start main; then
+//! supervise. A step that fails ends the box with the reason in its record; nothing is left.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Instant;
+
+use boxwood_state::{
+    AfterExit, BoxDir, BoxSpec, Client, ExitRecord, Home, Record, ShimIdentity, StateError, log,
+};
+use boxwood_types::{BoxId, BoxState, ExitReason, ExitStatus};
+use boxwood_vmm::{DiskDurability, QemuUser, RestoreRequest, Templates, Vm};
+use boxwood_wire::frame::{CONTROL_PORT, MAIN_PORT};
+use boxwood_wire::message::StartMain;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+
+use crate::clients::{self, Asked};
+use crate::console::Console;
+use crate::greeting;
+use crate::life::Event;
+use crate::link::{Link, LinkError, Stream};
+use crate::main_io::{self, chain};
+use crate::output::Output;
+use crate::steps::Steps;
+use crate::supervisor::{Sources, Supervisor};
+use crate::told::Told;
+
+/// The first of the user ids that boxes get when root starts them; systemd's "UIDS-GIDS" leaves the
+/// range from here to 2^31-1 unused.
+const FIRST_UID: u32 = 0x7000_0000;
+/// News from the guest that wait for the supervisor.
+const NEWS: usize = 16;
+
+/// What a shim is handed by the process that starts it.
+pub(crate) struct Inherited {
+    pub(crate) starter: OwnedFd,
+    pub(crate) lock: OwnedFd,
+    pub(crate) alive: OwnedFd,
+}
+
+/// Why a shim could not even take its box over. The box then stays as its creator left it, without
+/// an owner: the next command says that it was lost.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    #[error("can't open the box")]
+    State(#[from] StateError),
+    #[error("can't {0}")]
+    System(&'static str, #[source] std::io::Error),
+}
+
+/// Runs a box from its start to its end.
+pub(crate) async fn launch(
+    home: &Path,
+    id: &BoxId,
+    inherited: Inherited,
+) -> Result<(), LaunchError> {
+    let began = Instant::now();
+    let system = |what| move |error| LaunchError::System(what, error);
+    let home = Home::open(home)?;
+    let dir = home.get(id)?.ok_or_else(|| StateError::NoSuchBox(id.short().to_owned()))?;
+    let spec = dir.spec()?;
+    let told = Told::listen().map_err(system("listen for signals"))?;
+    let alive = pipe::Receiver::from_owned_fd(inherited.alive)
+        .map_err(system("watch the starting client"))?;
+    let starter = stream(inherited.starter).map_err(system("talk to the starting client"))?;
+    // From here on a failure is the box's: it gets a record and the client gets to know.
+    let log = log::Writer::open(&dir.log()).map_err(system("open the log"))?;
+    let (console, console_end) = Console::open().map_err(system("open the console"))?;
+    let record = Record {
+        state: BoxState::Starting,
+        shim: Some(ShimIdentity::current()),
+        started: None,
+        finished: None,
+        exit: None,
+        vmm_pid: None,
+    };
+    // A socket that a killed shim of this box left would be in the way.
+    let _ = std::fs::remove_file(dir.socket());
+    let (asked_sender, mut asked) =
+        clients::listen(&dir.socket()).map_err(system("make the control socket"))?;
+    if spec.client == Client::Attached {
+        clients::watch_starter(alive, asked_sender.clone());
+    }
+    let mut supervisor = Supervisor {
+        home,
+        dir,
+        spec,
+        record,
+        console,
+        output: Rc::new(Output::new(log)),
+        starter: None,
+        waiters: Vec::new(),
+        steps: Steps::since(began),
+    };
+    supervisor.begin();
+    let restored = restore_vm(&supervisor, console_end).await;
+    let (vm, exit) = match restored {
+        Ok(mut vm) => {
+            supervisor.record.vmm_pid = Some(vm.pid());
+            let sources = Sources { asked, news: mpsc::channel(1).1, told, main: None };
+            let (exit, returned) = converse(&mut supervisor, &mut vm, starter, sources).await;
+            asked = returned;
+            (Some(vm), exit)
+        }
+        Err(why) => {
+            supervisor.starter = Some(clients::adopt_starter(starter, None));
+            (None, failed_to_start(why))
+        }
+    };
+    let exit = supervisor.conclude(vm, exit).await;
+    drop(inherited.lock);
+    supervisor.say_goodbye(exit, &mut asked).await;
+    Ok(())
+}
+
+/// Restores the box's template with the box's disks.
+async fn restore_vm(supervisor: &Supervisor, console: File) -> Result<Vm, String> {
+    let (spec, dir) = (&supervisor.spec, &supervisor.dir);
+    let open = |path: &Path, options: &std::fs::OpenOptions| {
+        options.open(path).map_err(|error| format!("can't open {}: {error}", path.display()))
+    };
+    let image = open(&spec.image.block, File::options().read(true))?;
+    let disk = open(&dir.disk(), File::options().read(true).write(true))?;
+    let user = match rustix::process::geteuid().is_root() {
+        true => QemuUser::Drop { uid: own_uid(&spec.id), gid: own_uid(&spec.id) },
+        false => QemuUser::Same,
+    };
+    let durability = match spec.after_exit {
+        AfterExit::Keep => DiskDurability::Flushed,
+        AfterExit::Remove => DiskDurability::Scratch,
+    };
+    let template = Templates::open(&spec.template.store)
+        .get(&spec.template.key)
+        .map_err(|error| chain(&error))?;
+    let request = RestoreRequest { image, disk, console, user, durability };
+    boxwood_vmm::restore(&template, request).await.map_err(|error| chain(&error))
+}
+
+/// A user id of the box's own, so that one QEMU can do nothing to another.
+fn own_uid(id: &BoxId) -> u32 {
+    let digits = u32::from_str_radix(&id.as_str()[..7], 16).unwrap_or_default();
+    FIRST_UID + digits
+}
+
+fn failed_to_start(why: String) -> ExitRecord {
+    ExitRecord {
+        status: ExitStatus::Unknown,
+        reason: ExitReason::FailedToStart,
+        code: 125,
+        message: Some(why),
+    }
+}
+
+/// Greets the guest, starts main, and supervises both to their end.
+async fn converse(
+    supervisor: &mut Supervisor,
+    vm: &mut Vm,
+    starter: UnixStream,
+    mut sources: Sources,
+) -> (ExitRecord, mpsc::Receiver<Asked>) {
+    let link = Link::new();
+    let streams = link.open(MAIN_PORT).and_then(|main| Ok((main, link.open(CONTROL_PORT)?)));
+    let (main, control) = match streams {
+        Ok(streams) => streams,
+        Err(error) => return (failed_to_start(chain(&error)), sources.asked),
+    };
+    let stdin = supervisor.spec.process.open_stdin.then(|| main.writer());
+    let client = clients::adopt_starter(starter, stdin);
+    if supervisor.spec.client == Client::Attached {
+        supervisor.output.attach(client.clone());
+    }
+    supervisor.starter = Some(client);
+    let control_writer = control.writer();
+    let (news_sender, news) = mpsc::channel(NEWS);
+    sources.news = news;
+    let conversation = Conversation {
+        link,
+        hostname: supervisor.spec.hostname.clone(),
+        start: main_io::start_main(&supervisor.spec),
+        output: supervisor.output.clone(),
+        steps: supervisor.steps.clone(),
+        news: news_sender.clone(),
+    };
+    if let Some(channel) = vm.take_channel() {
+        sources.main = Some(tokio::task::spawn_local(conversation.lead(channel, main)));
+    }
+    tokio::task::spawn_local(main_io::follow_control(control, news_sender));
+    let exit = supervisor.supervise(vm, &control_writer, &mut sources).await;
+    (exit, sources.asked)
+}
+
+/// What is needed to talk to a guest from its first word to main's last.
+struct Conversation {
+    link: Link,
+    hostname: String,
+    start: StartMain,
+    output: Rc<Output>,
+    steps: Steps,
+    news: mpsc::Sender<Event>,
+}
+
+impl Conversation {
+    async fn lead(self, mut channel: UnixStream, main: Stream) {
+        let writer = main.writer();
+        let greet = async {
+            let hello = greeting::hello(&self.hostname)?;
+            let early = greeting::greet(&mut channel, hello, self.link.take_output()).await?;
+            self.steps.mark("reborn");
+            tokio::task::spawn_local(self.link.clone().run(channel, early));
+            Ok::<(), greeting::GreetingError>(())
+        };
+        // In this order: what fits is sent in one breath with the greeting.
+        let (sent, greeted) = tokio::join!(writer.send_value(&self.start), greet);
+        let failure = match (greeted, sent) {
+            (Err(error), _) => Some(chain(&error)),
+            // Main's stream tells, too, and better: the guest may have refused what was sent.
+            (Ok(()), Err(LinkError::Frame(error))) => Some(chain(&*error)),
+            (Ok(()), _) => None,
+        };
+        match failure {
+            // The supervisor goes only when the box has ended.
+            Some(why) => drop(self.news.send(Event::StartFailed(why)).await),
+            None => main_io::follow_main(main, self.output, self.news).await,
+        }
+    }
+}
+
+fn stream(socket: OwnedFd) -> std::io::Result<UnixStream> {
+    let socket = std::os::unix::net::UnixStream::from(socket);
+    socket.set_nonblocking(true)?;
+    UnixStream::from_std(socket)
+}

@@ -1,0 +1,299 @@
+//! The life of a box from its restore to its end: what each event means in each state.
+//!
+//! ```text
+//!             MainStarted          MainEnded                 GuestLeft
+//!  Starting ──────────────▶ Running ──────────▶ Leaving ──────────────▶ Ending
+//!     │ │                      │  (disk kept)      ▲ │  deadline, VmExited  ▲
+//!     │ │ StopAsked            │ StopAsked         │ └─────────────────────▶│
+//!     │ └───────▶ Stopping ◀───┘                   │                        │
+//!     │              │ └──────── MainEnded ────────┘                        │
+//!     └──────────────┴── refused, VmExited, LinkLost, KillAsked, deadline ──┘
+//! ```
+//!
+//! This is policy alone: no I/O, no clock. The [supervisor](crate::supervisor) feeds it and does
+//! what it says.
+
+use std::time::{Duration, Instant};
+
+use boxwood_state::{AfterExit, ExitRecord, StopPolicy};
+use boxwood_types::{BoxState, ExitReason, ExitStatus, Signal, StartRefusal};
+
+/// What the guest may take for killing the rest and flushing its disk.
+const LEAVING: Duration = Duration::from_secs(60);
+/// What the guest may take beyond the grace it was given, before the VM itself is ended.
+const BEYOND_GRACE: Duration = Duration::from_secs(10);
+
+/// Where a box is, as its shim sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// The VM is restored; main is not started yet.
+    Starting,
+    /// Main runs.
+    Running,
+    /// Main was asked to end.
+    Stopping {
+        /// When the VM is ended, whatever the guest says.
+        kill_at: Instant,
+    },
+    /// Main has ended and the guest flushes its disk.
+    Leaving {
+        /// Main's result.
+        exit: ExitRecord,
+        /// When the VM is ended, whatever the guest says.
+        kill_at: Instant,
+    },
+    /// The result stands; the VM is being ended.
+    Ending {
+        /// How the box ended.
+        exit: ExitRecord,
+    },
+}
+
+/// What can happen to a box.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Main's exec succeeded.
+    MainStarted,
+    /// Main can't be started.
+    MainRefused(StartRefusal, String),
+    /// The box can't be started.
+    StartFailed(String),
+    /// Main ended, and all its output was taken.
+    MainEnded(ExitStatus),
+    /// The guest has nothing more to do; the text says what went wrong with its disk.
+    GuestLeft(Option<String>),
+    /// The channel ended; the text says why.
+    LinkLost(String),
+    /// QEMU ended; the text says how.
+    VmExited(String),
+    /// Somebody wants main to end.
+    StopAsked(StopPolicy),
+    /// Somebody wants the VM to end.
+    KillAsked,
+    /// Somebody wants main to get a signal.
+    SignalAsked(Signal),
+    /// The time of [`Life::deadline`] has come.
+    DeadlinePassed,
+}
+
+/// What the supervisor has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Nothing.
+    None,
+    /// Write down that the box is in this state.
+    Persist(BoxState),
+    /// Ask the guest to stop main.
+    AskStop(StopPolicy),
+    /// Ask the guest to signal main.
+    Forward(Signal),
+    /// End the VM.
+    EndVm,
+}
+
+impl Life {
+    /// What others are told.
+    pub(crate) fn state(&self) -> BoxState {
+        match self {
+            Life::Starting => BoxState::Starting,
+            Life::Running => BoxState::Running,
+            Life::Stopping { .. } | Life::Leaving { .. } | Life::Ending { .. } => {
+                BoxState::Stopping
+            }
+        }
+    }
+
+    /// When [`Event::DeadlinePassed`] is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Life::Stopping { kill_at } | Life::Leaving { kill_at, .. } => Some(*kill_at),
+            Life::Starting | Life::Running | Life::Ending { .. } => None,
+        }
+    }
+
+    /// Takes an event at `now`, in a box whose disk is kept or not.
+    pub(crate) fn take(self, event: Event, after: AfterExit, now: Instant) -> (Life, Action) {
+        match (self, event) {
+            // The result stands: nothing moves it any more.
+            (life @ Life::Ending { .. }, _) => (life, Action::None),
+
+            // Starting -- MainStarted --> Running
+            (Life::Starting, Event::MainStarted) => {
+                (Life::Running, Action::Persist(BoxState::Running))
+            }
+            // Starting -- StopAsked --> Stopping: the guest holds the signal until main exists.
+            (Life::Starting | Life::Running, Event::StopAsked(policy)) => {
+                (Life::Stopping { kill_at: stop_deadline(policy, now) }, Action::AskStop(policy))
+            }
+            // A second stop can only shorten the time that is left.
+            (Life::Stopping { kill_at }, Event::StopAsked(policy)) => {
+                let kill_at = kill_at.min(stop_deadline(policy, now));
+                (Life::Stopping { kill_at }, Action::AskStop(policy))
+            }
+            (life, Event::SignalAsked(signal)) => (life, Action::Forward(signal)),
+
+            // -- MainRefused, StartFailed --> Ending
+            (_, Event::MainRefused(refusal, reason)) => {
+                ending(ExitReason::Refused, refusal.shell_code(), Some(reason))
+            }
+            (_, Event::StartFailed(reason)) => ending(ExitReason::FailedToStart, 125, Some(reason)),
+
+            // -- MainEnded --> Leaving, or Ending where there is no disk to care for
+            (Life::Starting | Life::Running | Life::Stopping { .. }, Event::MainEnded(status)) => {
+                let exit = exited(status);
+                match after {
+                    AfterExit::Remove => (Life::Ending { exit }, Action::EndVm),
+                    AfterExit::Keep => {
+                        let leaving = Life::Leaving { exit, kill_at: now + LEAVING };
+                        (leaving, Action::Persist(BoxState::Stopping))
+                    }
+                }
+            }
+            // Leaving -- GuestLeft, and whatever else comes --> Ending, with main's result
+            (Life::Leaving { mut exit, kill_at }, event) => {
+                let trouble = match event {
+                    Event::GuestLeft(error) => error.map(|e| format!("flushing its disk: {e}")),
+                    Event::VmExited(how) => Some(format!("its disk may not be flushed: {how}")),
+                    Event::LinkLost(why) => Some(format!("its disk may not be flushed: {why}")),
+                    Event::KillAsked => Some("its disk may not be flushed: killed".to_owned()),
+                    Event::DeadlinePassed => {
+                        Some("its disk may not be flushed: the guest took too long".to_owned())
+                    }
+                    _ => return (Life::Leaving { exit, kill_at }, Action::None),
+                };
+                exit.message = trouble;
+                (Life::Ending { exit }, Action::EndVm)
+            }
+
+            // -- VmExited, LinkLost, KillAsked, DeadlinePassed --> Ending, main's result unknown
+            (Life::Starting, Event::VmExited(how) | Event::LinkLost(how)) => {
+                ending(ExitReason::FailedToStart, 125, Some(how))
+            }
+            (_, Event::VmExited(how) | Event::LinkLost(how)) => {
+                ending(ExitReason::VmDied, ExitStatus::Unknown.shell_code(), Some(how))
+            }
+            (Life::Starting, Event::KillAsked) => {
+                ending(ExitReason::FailedToStart, 125, Some("killed while starting".to_owned()))
+            }
+            (_, Event::KillAsked) => {
+                ending(ExitReason::Killed, 128 + Signal::KILL.number(), None)
+            }
+            (_, Event::DeadlinePassed) => {
+                let why = "the guest did not end main in time; the VM was killed".to_owned();
+                ending(ExitReason::Killed, 128 + Signal::KILL.number(), Some(why))
+            }
+
+            // Main exists now; that it is to end stands.
+            (life @ Life::Stopping { .. }, Event::MainStarted) => (life, Action::None),
+            (life, Event::MainStarted | Event::GuestLeft(_)) => (life, Action::None),
+        }
+    }
+}
+
+fn stop_deadline(policy: StopPolicy, now: Instant) -> Instant {
+    // A year is for ever, and does not overflow the clock.
+    let grace = Duration::from_millis(policy.grace_ms).min(Duration::from_secs(31_536_000));
+    now + grace + BEYOND_GRACE
+}
+
+fn exited(status: ExitStatus) -> ExitRecord {
+    ExitRecord { status, reason: ExitReason::Exited, code: status.shell_code(), message: None }
+}
+
+fn ending(reason: ExitReason, code: u8, message: Option<String>) -> (Life, Action) {
+    let exit = ExitRecord { status: ExitStatus::Unknown, reason, code, message };
+    (Life::Ending { exit }, Action::EndVm)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STOP: StopPolicy = StopPolicy { signal: Signal::TERM, grace_ms: 10_000 };
+
+    fn walk(after: AfterExit, events: &[Event]) -> (Life, Vec<Action>) {
+        let now = Instant::now();
+        let mut actions = Vec::new();
+        let life = events.iter().fold(Life::Starting, |life, event| {
+            let (life, action) = life.take(event.clone(), after, now);
+            actions.push(action);
+            life
+        });
+        (life, actions)
+    }
+
+    fn result(after: AfterExit, events: &[Event]) -> (ExitStatus, ExitReason, u8) {
+        match walk(after, events).0 {
+            Life::Ending { exit } => (exit.status, exit.reason, exit.code),
+            other => panic!("not at its end: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn g2_main_s_result_is_kept_whatever_comes_after_it() {
+        let code = ExitStatus::Code(7);
+        let expected = (code, ExitReason::Exited, 7);
+        for last in [
+            Event::GuestLeft(None),
+            Event::VmExited("gone".into()),
+            Event::LinkLost("gone".into()),
+            Event::KillAsked,
+            Event::DeadlinePassed,
+        ] {
+            let events = [Event::MainStarted, Event::MainEnded(code), last.clone()];
+            assert_eq!(result(AfterExit::Keep, &events), expected, "{last:?}");
+        }
+        let events = [Event::MainStarted, Event::MainEnded(code), Event::VmExited("gone".into())];
+        assert_eq!(result(AfterExit::Remove, &events), expected);
+    }
+
+    #[test]
+    fn g2_a_result_nobody_knows_is_unknown() {
+        for (event, reason, code) in [
+            (Event::VmExited("x".into()), ExitReason::VmDied, 255),
+            (Event::LinkLost("x".into()), ExitReason::VmDied, 255),
+            (Event::KillAsked, ExitReason::Killed, 137),
+        ] {
+            let got = result(AfterExit::Keep, &[Event::MainStarted, event]);
+            assert_eq!(got, (ExitStatus::Unknown, reason, code));
+        }
+    }
+
+    #[test]
+    fn g7_a_refused_main_is_no_start() {
+        let refused = Event::MainRefused(StartRefusal::NotFound, "no".into());
+        let got = result(AfterExit::Keep, &[refused]);
+        assert_eq!(got, (ExitStatus::Unknown, ExitReason::Refused, 127));
+        let got = result(AfterExit::Keep, &[Event::VmExited("x".into())]);
+        assert_eq!(got, (ExitStatus::Unknown, ExitReason::FailedToStart, 125));
+    }
+
+    #[test]
+    fn g8_a_stop_before_main_exists_is_handed_on_and_main_s_end_still_counts() {
+        let ended = Event::MainEnded(ExitStatus::Signal(Signal::TERM));
+        let events = [Event::StopAsked(STOP), Event::MainStarted, ended, Event::GuestLeft(None)];
+        let (_, actions) = walk(AfterExit::Keep, &events);
+        assert_eq!(actions[0], Action::AskStop(STOP));
+        assert_eq!(actions[3], Action::EndVm);
+        assert_eq!(result(AfterExit::Keep, &events).2, 143);
+    }
+
+    #[test]
+    fn g9_a_stop_that_runs_out_of_time_ends_the_vm() {
+        let events = [Event::MainStarted, Event::StopAsked(STOP)];
+        let (life, _) = walk(AfterExit::Keep, &events);
+        assert!(life.deadline().unwrap() > Instant::now() + Duration::from_secs(10));
+        let got = result(AfterExit::Keep, &[&events[..], &[Event::DeadlinePassed]].concat());
+        assert_eq!(got, (ExitStatus::Unknown, ExitReason::Killed, 137));
+    }
+
+    #[test]
+    fn a_second_stop_shortens_the_first() {
+        let now = Instant::now();
+        let hurry = StopPolicy { signal: Signal::TERM, grace_ms: 0 };
+        let (life, _) = Life::Running.take(Event::StopAsked(STOP), AfterExit::Keep, now);
+        let (life, action) = life.take(Event::StopAsked(hurry), AfterExit::Keep, now);
+        assert_eq!(life.deadline(), Some(now + BEYOND_GRACE));
+        assert_eq!(action, Action::AskStop(hurry));
+    }
+}

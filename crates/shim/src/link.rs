@@ -1,0 +1,312 @@
+//! The host's end of a channel once the guest was greeted: streams that the shim's tasks await on.
+//!
+//! One driver task moves bytes between the socket and the [`Mux`]; the streams wait for its word.
+//! All of it lives on the shim's one thread, so a borrow never crosses an await.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+
+use boxwood_wire::frame::{self, Decoder, Frame, FrameError, Kind};
+use boxwood_wire::mux::{Event, Limits, Mux, MuxError, Role, StreamId};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+
+/// Streams at the same time: main, control and many sessions.
+const STREAMS: usize = 1024;
+/// What one read takes from the socket, in bytes.
+const READ: usize = 64 * 1024;
+/// Reads in a row before writing and the other tasks get their turn.
+const ROUNDS: usize = 8;
+
+/// Why a link or one of its streams ended before its time.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The channel's other end is closed: QEMU has gone, or the guest let go of the port.
+    #[error("the guest's channel was closed")]
+    Closed,
+    /// The socket failed.
+    #[error("the guest's channel failed")]
+    Socket(#[source] Rc<io::Error>),
+    /// The guest broke the protocol.
+    #[error("the guest broke the protocol of its channel")]
+    Protocol(#[source] Rc<MuxError>),
+    /// A frame is none.
+    #[error("the guest sent a frame that is none")]
+    Frame(#[source] Rc<FrameError>),
+    /// The guest aborted this stream.
+    #[error("the guest aborted a stream")]
+    Aborted,
+}
+
+#[derive(Debug, Default)]
+struct Bell {
+    readable: Notify,
+    writable: Notify,
+}
+
+#[derive(Debug)]
+struct Shared {
+    mux: RefCell<Mux>,
+    bells: RefCell<HashMap<StreamId, Rc<Bell>>>,
+    /// Rung when there is something to send.
+    output: Notify,
+    fault: RefCell<Option<LinkError>>,
+}
+
+/// A connection to a guest.
+#[derive(Clone, Debug)]
+pub struct Link {
+    shared: Rc<Shared>,
+}
+
+/// One stream of a link, from the host's side.
+#[derive(Debug)]
+pub struct Stream {
+    writer: StreamWriter,
+    decoder: Decoder,
+}
+
+/// The sending half of a stream; it may be shared.
+#[derive(Clone, Debug)]
+pub struct StreamWriter {
+    id: StreamId,
+    bell: Rc<Bell>,
+    shared: Rc<Shared>,
+}
+
+impl Link {
+    /// A link whose streams can be opened and written to; nothing moves before
+    /// [`run`](Self::run).
+    pub fn new() -> Self {
+        Link {
+            shared: Rc::new(Shared {
+                mux: RefCell::new(Mux::new(Role::Host, Limits { streams: STREAMS })),
+                bells: RefCell::default(),
+                output: Notify::new(),
+                fault: RefCell::default(),
+            }),
+        }
+    }
+
+    /// Opens a stream to a service.
+    ///
+    /// # Errors
+    /// When the link has ended or has too many streams.
+    pub fn open(&self, port: u32) -> Result<Stream, LinkError> {
+        if let Some(fault) = self.shared.fault.borrow().clone() {
+            return Err(fault);
+        }
+        let mut mux = self.shared.mux.borrow_mut();
+        let id = mux.open().map_err(|error| LinkError::Protocol(Rc::new(error)))?;
+        mux.write(id, &port.to_le_bytes());
+        drop(mux);
+        let bell = Rc::new(Bell::default());
+        self.shared.bells.borrow_mut().insert(id, bell.clone());
+        self.shared.output.notify_one();
+        let writer = StreamWriter { id, bell, shared: self.shared.clone() };
+        Ok(Stream { writer, decoder: Decoder::new() })
+    }
+
+    /// Takes what waits to be sent, so that it can follow the greeting in one write.
+    pub fn take_output(&self) -> Vec<u8> {
+        let mut mux = self.shared.mux.borrow_mut();
+        let mut bytes = Vec::new();
+        while !mux.output().is_empty() {
+            let count = mux.output().len();
+            bytes.extend_from_slice(mux.output());
+            mux.sent(count);
+        }
+        bytes
+    }
+
+    /// Moves bytes until the channel ends. `early` is what came behind the greeting.
+    pub async fn run(self, socket: UnixStream, early: Vec<u8>) {
+        let fault = match self.move_bytes(&socket, &early).await {
+            Ok(never) => match never {},
+            Err(fault) => fault,
+        };
+        *self.shared.fault.borrow_mut() = Some(fault);
+        for bell in self.shared.bells.borrow().values() {
+            bell.readable.notify_one();
+            bell.writable.notify_one();
+        }
+    }
+
+    async fn move_bytes(
+        &self,
+        socket: &UnixStream,
+        early: &[u8],
+    ) -> Result<std::convert::Infallible, LinkError> {
+        self.receive(early)?;
+        let mut buffer = vec![0; READ];
+        loop {
+            let idle = self.shared.mux.borrow().output().is_empty();
+            let interest =
+                if idle { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+            let ready = tokio::select! {
+                ready = socket.ready(interest) => ready.map_err(failed)?,
+                () = self.shared.output.notified() => continue,
+            };
+            if ready.is_writable() {
+                self.send(socket)?;
+            }
+            if ready.is_readable() {
+                self.take_in(socket, &mut buffer)?;
+            }
+        }
+    }
+
+    fn send(&self, socket: &UnixStream) -> Result<(), LinkError> {
+        let mut mux = self.shared.mux.borrow_mut();
+        while !mux.output().is_empty() {
+            match socket.try_write(mux.output()) {
+                Ok(count) => mux.sent(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        drop(mux);
+        self.tell();
+        Ok(())
+    }
+
+    fn take_in(&self, socket: &UnixStream, buffer: &mut [u8]) -> Result<(), LinkError> {
+        for _ in 0..ROUNDS {
+            match socket.try_read(buffer) {
+                Ok(0) => return Err(LinkError::Closed),
+                Ok(count) => self.receive(&buffer[..count])?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&self, bytes: &[u8]) -> Result<(), LinkError> {
+        let result = self.shared.mux.borrow_mut().receive(bytes);
+        self.tell();
+        result.map_err(|error| LinkError::Protocol(Rc::new(error)))
+    }
+
+    fn tell(&self) {
+        let mut mux = self.shared.mux.borrow_mut();
+        let bells = self.shared.bells.borrow();
+        while let Some(event) = mux.next_event() {
+            match event {
+                Event::Readable(id) => bells.get(&id).inspect(|b| b.readable.notify_one()),
+                Event::Writable(id) => bells.get(&id).inspect(|b| b.writable.notify_one()),
+                Event::Reset(id) => bells.get(&id).inspect(|b| {
+                    b.readable.notify_one();
+                    b.writable.notify_one();
+                }),
+                // A guest that opens a stream breaks the protocol: the mux has said so.
+                Event::Opened(_) => None,
+            };
+        }
+    }
+}
+
+fn failed(error: io::Error) -> LinkError {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => LinkError::Closed,
+        _ => LinkError::Socket(Rc::new(error)),
+    }
+}
+
+impl Stream {
+    /// The sending half.
+    pub fn writer(&self) -> StreamWriter {
+        self.writer.clone()
+    }
+
+    /// The next frame; `None` when the guest half-closed the stream.
+    ///
+    /// # Errors
+    /// When the stream or its link ended before its time.
+    pub async fn next_frame(&mut self) -> Result<Option<Frame>, LinkError> {
+        let StreamWriter { id, bell, shared } = &self.writer;
+        loop {
+            let frame = self.decoder.next_frame();
+            if let Some(frame) = frame.map_err(|error| LinkError::Frame(Rc::new(error)))? {
+                return Ok(Some(frame));
+            }
+            let (bytes, open, finished) = {
+                let mut mux = shared.mux.borrow_mut();
+                let bytes = mux.read(*id, READ);
+                (bytes, mux.is_open(*id), mux.is_finished(*id))
+            };
+            if !bytes.is_empty() {
+                // Reading may have granted the guest a new window, which has to be sent.
+                shared.output.notify_one();
+                self.decoder.push(&bytes);
+            } else if !open {
+                return Err(LinkError::Aborted);
+            } else if finished {
+                return Ok(None);
+            } else if let Some(fault) = shared.fault.borrow().clone() {
+                return Err(fault);
+            } else {
+                bell.readable.notified().await;
+            }
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let StreamWriter { id, shared, .. } = &self.writer;
+        shared.mux.borrow_mut().close(*id);
+        shared.bells.borrow_mut().remove(id);
+        shared.output.notify_one();
+    }
+}
+
+impl StreamWriter {
+    /// Queues a frame with a value: for the few small ones that fit a fresh window.
+    ///
+    /// # Errors
+    /// When the value is too large for a frame or the stream has ended.
+    pub async fn send_value<T: serde::Serialize>(&self, value: &T) -> Result<(), LinkError> {
+        let bytes = frame::value(Kind::Request, value);
+        self.send_bytes(&bytes.map_err(|error| LinkError::Frame(Rc::new(error)))?).await
+    }
+
+    /// Sends a frame of bytes.
+    ///
+    /// # Errors
+    /// When the stream has ended.
+    pub async fn send_frame(&self, kind: Kind, payload: &[u8]) -> Result<(), LinkError> {
+        let mut bytes = frame::header(kind, payload.len()).to_vec();
+        bytes.extend_from_slice(payload);
+        self.send_bytes(&bytes).await
+    }
+
+    async fn send_bytes(&self, mut bytes: &[u8]) -> Result<(), LinkError> {
+        loop {
+            if let Some(fault) = self.shared.fault.borrow().clone() {
+                return Err(fault);
+            }
+            let (count, open) = {
+                let mut mux = self.shared.mux.borrow_mut();
+                (mux.write(self.id, bytes), mux.is_open(self.id))
+            };
+            if count > 0 {
+                self.shared.output.notify_one();
+            }
+            bytes = &bytes[count..];
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            if !open {
+                return Err(LinkError::Aborted);
+            }
+            self.bell.writable.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

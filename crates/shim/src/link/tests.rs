@@ -1,0 +1,107 @@
+//! A link against a guest's mux over a real socket.
+
+use super::*;
+use boxwood_wire::frame::{EXEC_PORT, MAIN_PORT};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A guest that answers each stream's bytes with themselves, in frames of standard output.
+async fn echo(mut socket: UnixStream) {
+    let mut mux = Mux::new(Role::Guest, Limits { streams: 8 });
+    let mut waiting: HashMap<StreamId, Vec<u8>> = HashMap::new();
+    let mut buffer = vec![0; 4096];
+    loop {
+        let count = socket.read(&mut buffer).await.unwrap_or(0);
+        if count == 0 {
+            return;
+        }
+        mux.receive(&buffer[..count]).unwrap();
+        while let Some(event) = mux.next_event() {
+            let (Event::Opened(id) | Event::Readable(id) | Event::Writable(id)) = event else {
+                continue;
+            };
+            let bytes = mux.read(id, usize::MAX);
+            let queue = waiting.entry(id).or_default();
+            queue.extend(bytes);
+            let sent = mux.write(id, queue);
+            queue.drain(..sent);
+        }
+        while !mux.output().is_empty() {
+            let sent = socket.write(mux.output()).await.unwrap_or(0);
+            if sent == 0 {
+                return;
+            }
+            mux.sent(sent);
+        }
+    }
+}
+
+fn on_one_thread(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, test);
+}
+
+#[test]
+fn g5_megabytes_come_back_whole_through_a_small_window() {
+    on_one_thread(async {
+        let (host, guest) = UnixStream::pair().unwrap();
+        tokio::task::spawn_local(echo(guest));
+        let link = Link::new();
+        let mut stream = link.open(MAIN_PORT).unwrap();
+        tokio::task::spawn_local(link.clone().run(host, Vec::new()));
+        let writer = stream.writer();
+        let data: Vec<u8> = (0..3_000_000u32).map(|n| (n * 7 >> 3) as u8).collect();
+        let sent = data.clone();
+        tokio::task::spawn_local(async move {
+            for chunk in sent.chunks(frame::MAX_BYTES) {
+                writer.send_frame(Kind::Stdout, chunk).await.unwrap();
+            }
+        });
+        // The guest echoes the port number, too: it is no frame, so it is taken off first.
+        while stream.decoder.port().is_none() {
+            stream.writer.bell.readable.notified().await;
+            let bytes = link.shared.mux.borrow_mut().read(stream.writer.id, 4);
+            stream.decoder.push(&bytes);
+        }
+        stream.writer.bell.readable.notify_one();
+        let mut got = Vec::new();
+        while got.len() < data.len() {
+            got.extend(stream.next_frame().await.unwrap().unwrap().payload);
+        }
+        assert!(got == data);
+    });
+}
+
+#[test]
+fn h4_a_hang_up_wakes_everybody_who_waits() {
+    on_one_thread(async {
+        let (host, guest) = UnixStream::pair().unwrap();
+        let link = Link::new();
+        let mut stream = link.open(EXEC_PORT).unwrap();
+        tokio::task::spawn_local(link.clone().run(host, Vec::new()));
+        let writer = stream.writer();
+        let blocked = tokio::task::spawn_local(async move {
+            loop {
+                if let Err(error) = writer.send_frame(Kind::Stdin, &[0; 60_000]).await {
+                    return error;
+                }
+            }
+        });
+        tokio::task::yield_now().await;
+        drop(guest);
+        assert!(matches!(stream.next_frame().await, Err(LinkError::Closed)));
+        assert!(matches!(blocked.await.unwrap(), LinkError::Closed));
+        assert!(link.open(EXEC_PORT).is_err());
+    });
+}
+
+#[test]
+fn a_guest_that_sends_garbage_is_told_apart() {
+    on_one_thread(async {
+        let (host, mut guest) = UnixStream::pair().unwrap();
+        let link = Link::new();
+        let mut stream = link.open(EXEC_PORT).unwrap();
+        guest.write_all(&[0x55; 64]).await.unwrap();
+        tokio::task::spawn_local(link.clone().run(host, Vec::new()));
+        assert!(matches!(stream.next_frame().await, Err(LinkError::Protocol(_))));
+    });
+}

@@ -1,0 +1,110 @@
+//! Main's stream and the control stream: what the guest says becomes events of the box's life.
+
+use std::rc::Rc;
+
+use boxwood_state::{AfterExit, BoxSpec};
+use boxwood_wire::frame::{self, Kind};
+use boxwood_wire::message::{ControlReply, Leaving, Process, ProcessReply, StartMain, Stdin};
+use tokio::sync::mpsc;
+
+use crate::greeting::shorten;
+use crate::life::Event;
+use crate::link::{LinkError, Stream};
+use crate::output::Output;
+
+/// The request that starts a box's main.
+pub(crate) fn start_main(spec: &BoxSpec) -> StartMain {
+    let process = &spec.process;
+    let bytes = |texts: &[boxwood_state::Text]| texts.iter().map(|text| text.0.clone()).collect();
+    StartMain {
+        process: Process {
+            argv: bytes(&process.argv),
+            env: bytes(&process.env),
+            cwd: process.cwd.0.clone(),
+            user: process.user.0.clone(),
+            stdin: if process.open_stdin { Stdin::Stream } else { Stdin::Null },
+        },
+        leaving: match spec.after_exit {
+            AfterExit::Keep => Leaving::Flush,
+            AfterExit::Remove => Leaving::Discard,
+        },
+    }
+}
+
+/// Follows main from its start to its end. Its output is taken whole before its end is told.
+pub(crate) async fn follow_main(mut stream: Stream, output: Rc<Output>, news: mpsc::Sender<Event>) {
+    loop {
+        let event = match stream.next_frame().await {
+            Ok(Some(frame)) => match frame.kind {
+                Kind::Stdout | Kind::Stderr => {
+                    output.write(frame.kind, &frame.payload).await;
+                    continue;
+                }
+                Kind::Reply => main_event(&frame.payload),
+                other => Event::LinkLost(format!("the guest sent a {other:?} frame")),
+            },
+            Ok(None) => Event::LinkLost("the guest closed main's stream".to_owned()),
+            Err(error) => Event::LinkLost(words(&error)),
+        };
+        let last = !matches!(event, Event::MainStarted);
+        // The supervisor goes only when the box has ended.
+        if news.send(event).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// Follows the control stream until the guest has left.
+pub(crate) async fn follow_control(mut stream: Stream, news: mpsc::Sender<Event>) {
+    loop {
+        let event = match stream.next_frame().await {
+            Ok(Some(frame)) => match frame::parse::<ControlReply>(&frame.payload) {
+                Ok(ControlReply::Left { flush_error, .. }) => {
+                    Event::GuestLeft(flush_error.map(shorten))
+                }
+                Ok(ControlReply::Pong { .. }) => continue,
+                Err(error) => Event::LinkLost(error.to_string()),
+            },
+            Ok(None) => Event::LinkLost("the guest closed its control stream".to_owned()),
+            Err(error) => Event::LinkLost(words(&error)),
+        };
+        let _ = news.send(event).await;
+        return;
+    }
+}
+
+fn main_event(payload: &[u8]) -> Event {
+    match frame::parse::<ProcessReply>(payload) {
+        Ok(ProcessReply::Started) => Event::MainStarted,
+        Ok(ProcessReply::Exited { status }) => Event::MainEnded(status),
+        Ok(ProcessReply::Refused { refusal, reason }) => {
+            Event::MainRefused(refusal, shorten(reason))
+        }
+        Ok(ProcessReply::Failed { step, reason }) => Event::StartFailed(format!(
+            "the guest failed at '{}': {}",
+            shorten(step),
+            shorten(reason)
+        )),
+        Ok(ProcessReply::Conflict) => {
+            Event::StartFailed("the guest says that main was started before".to_owned())
+        }
+        Err(error) => Event::LinkLost(error.to_string()),
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn words(error: &LinkError) -> String {
+    chain(error)
+}
+
+/// Any error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
