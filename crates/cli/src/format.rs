@@ -71,6 +71,10 @@ impl Format {
 /// A value through a Go template.
 pub(crate) fn execute(text: &str, value: &Value) -> anyhow::Result<String> {
     let template = Template::new("format")
+        .func("json", functions::json)
+        .func("join", functions::join)
+        .func("lower", functions::lower)
+        .func("upper", functions::upper)
         .parse(text)
         .map_err(|error| anyhow!("{error}"))
         .with_context(|| format!("the --format template '{text}' can't be parsed"))?;
@@ -86,9 +90,63 @@ pub(crate) fn unescape(text: &str) -> String {
     text.replace("\\t", "\t").replace("\\n", "\n")
 }
 
+/// What Docker lets templates call besides Go's own functions.
+mod functions {
+    use gotmpl::{Result, TemplateError, Value};
+
+    pub(super) fn json(arguments: &[Value]) -> Result<Value> {
+        match arguments {
+            [value] => Ok(Value::String(plain(value).to_string().into())),
+            _ => Err(wrong("json", 1, arguments)),
+        }
+    }
+
+    pub(super) fn join(arguments: &[Value]) -> Result<Value> {
+        let [Value::List(items), Value::String(between)] = arguments else {
+            return Err(wrong("join", 2, arguments));
+        };
+        let texts: Vec<String> = items.iter().map(ToString::to_string).collect();
+        Ok(Value::String(texts.join(between).into()))
+    }
+
+    pub(super) fn lower(arguments: &[Value]) -> Result<Value> {
+        changed("lower", arguments, str::to_lowercase)
+    }
+
+    pub(super) fn upper(arguments: &[Value]) -> Result<Value> {
+        changed("upper", arguments, str::to_uppercase)
+    }
+
+    fn changed(name: &str, arguments: &[Value], how: fn(&str) -> String) -> Result<Value> {
+        match arguments {
+            [Value::String(text)] => Ok(Value::String(how(text).into())),
+            _ => Err(wrong(name, 1, arguments)),
+        }
+    }
+
+    fn wrong(name: &str, expected: usize, arguments: &[Value]) -> TemplateError {
+        TemplateError::ArgCount { name: name.to_owned(), expected, got: arguments.len() }
+    }
+
+    fn plain(value: &Value) -> serde_json::Value {
+        match value {
+            Value::Nil | Value::Function(_) => serde_json::Value::Null,
+            Value::Bool(truth) => (*truth).into(),
+            Value::Int(number) => (*number).into(),
+            Value::Uint(number) => (*number).into(),
+            Value::Float(number) => (*number).into(),
+            Value::String(text) => text.as_ref().into(),
+            Value::List(items) => items.iter().map(plain).collect(),
+            Value::Map(map) => {
+                map.iter().map(|(key, value)| (key.to_string(), plain(value))).collect()
+            }
+        }
+    }
+}
+
 fn print_aligned(heading: Vec<String>, rows: impl Iterator<Item = Vec<String>>) {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(heading);
     rows.for_each(|row| {
         table.add_row(row);
@@ -117,6 +175,7 @@ mod tests {
         assert_eq!(execute("{{.State.ExitCode}}", &value).unwrap(), "7");
         assert_eq!(execute("{{range .Args}}{{.}};{{end}}", &value).unwrap(), "a;b;");
         assert_eq!(execute("{{json .Args}}", &value).unwrap(), r#"["a","b"]"#);
+        assert_eq!(execute(r#"{{join .Args "-" | upper}}"#, &value).unwrap(), "A-B");
         assert!(execute("{{.State", &value).is_err());
     }
 }

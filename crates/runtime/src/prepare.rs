@@ -86,7 +86,7 @@ impl Runtime {
         let request = BakeRequest { engine: &engine, accelerator, boot: &boot, shape };
         let idle = async |channel| {
             let idle = greeting::wait_idle(channel).await;
-            idle.map_err(|error| boxwood_vmm::IdleError::from(Box::from(error)))
+            idle.map_err(|error| -> boxwood_vmm::IdleError { Box::new(error) })
         };
         let mut step = |step| progress(Progress::Template(step));
         let template = Templates::open(&store).ensure(&request, idle, &mut step).await?;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use boxwood_state::{
-    AfterExit, BoxDir, BoxSpec, Client, ExitRecord, Home, Record, ShimIdentity, StateError, log,
+    AfterExit, Client, ExitRecord, Home, Record, ShimIdentity, StateError, log,
 };
 use boxwood_types::{BoxId, BoxState, ExitReason, ExitStatus};
 use boxwood_vmm::{DiskDurability, QemuUser, RestoreRequest, Templates, Vm};

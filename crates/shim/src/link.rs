@@ -23,7 +23,7 @@ const ROUNDS: usize = 8;
 
 /// Why a link or one of its streams ended before its time.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum LinkError {
+pub(crate) enum LinkError {
     /// The channel's other end is closed: QEMU has gone, or the guest let go of the port.
     #[error("the guest's channel was closed")]
     Closed,
@@ -58,20 +58,20 @@ struct Shared {
 
 /// A connection to a guest.
 #[derive(Clone, Debug)]
-pub struct Link {
+pub(crate) struct Link {
     shared: Rc<Shared>,
 }
 
 /// One stream of a link, from the host's side.
 #[derive(Debug)]
-pub struct Stream {
+pub(crate) struct Stream {
     writer: StreamWriter,
     decoder: Decoder,
 }
 
 /// The sending half of a stream; it may be shared.
 #[derive(Clone, Debug)]
-pub struct StreamWriter {
+pub(crate) struct StreamWriter {
     id: StreamId,
     bell: Rc<Bell>,
     shared: Rc<Shared>,
@@ -80,7 +80,7 @@ pub struct StreamWriter {
 impl Link {
     /// A link whose streams can be opened and written to; nothing moves before
     /// [`run`](Self::run).
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Link {
             shared: Rc::new(Shared {
                 mux: RefCell::new(Mux::new(Role::Host, Limits { streams: STREAMS })),
@@ -95,7 +95,7 @@ impl Link {
     ///
     /// # Errors
     /// When the link has ended or has too many streams.
-    pub fn open(&self, port: u32) -> Result<Stream, LinkError> {
+    pub(crate) fn open(&self, port: u32) -> Result<Stream, LinkError> {
         if let Some(fault) = self.shared.fault.borrow().clone() {
             return Err(fault);
         }
@@ -111,7 +111,7 @@ impl Link {
     }
 
     /// Takes what waits to be sent, so that it can follow the greeting in one write.
-    pub fn take_output(&self) -> Vec<u8> {
+    pub(crate) fn take_output(&self) -> Vec<u8> {
         let mut mux = self.shared.mux.borrow_mut();
         let mut bytes = Vec::new();
         while !mux.output().is_empty() {
@@ -123,7 +123,7 @@ impl Link {
     }
 
     /// Moves bytes until the channel ends. `early` is what came behind the greeting.
-    pub async fn run(self, socket: UnixStream, early: Vec<u8>) {
+    pub(crate) async fn run(self, socket: UnixStream, early: Vec<u8>) {
         let fault = match self.move_bytes(&socket, &early).await {
             Ok(never) => match never {},
             Err(fault) => fault,
@@ -218,7 +218,7 @@ fn failed(error: io::Error) -> LinkError {
 
 impl Stream {
     /// The sending half.
-    pub fn writer(&self) -> StreamWriter {
+    pub(crate) fn writer(&self) -> StreamWriter {
         self.writer.clone()
     }
 
@@ -226,7 +226,7 @@ impl Stream {
     ///
     /// # Errors
     /// When the stream or its link ended before its time.
-    pub async fn next_frame(&mut self) -> Result<Option<Frame>, LinkError> {
+    pub(crate) async fn next_frame(&mut self) -> Result<Option<Frame>, LinkError> {
         let StreamWriter { id, bell, shared } = &self.writer;
         loop {
             let frame = self.decoder.next_frame();
@@ -269,7 +269,7 @@ impl StreamWriter {
     ///
     /// # Errors
     /// When the value is too large for a frame or the stream has ended.
-    pub async fn send_value<T: serde::Serialize>(&self, value: &T) -> Result<(), LinkError> {
+    pub(crate) async fn send_value<T: serde::Serialize>(&self, value: &T) -> Result<(), LinkError> {
         let bytes = frame::value(Kind::Request, value);
         self.send_bytes(&bytes.map_err(|error| LinkError::Frame(Rc::new(error)))?).await
     }
@@ -278,7 +278,7 @@ impl StreamWriter {
     ///
     /// # Errors
     /// When the stream has ended.
-    pub async fn send_frame(&self, kind: Kind, payload: &[u8]) -> Result<(), LinkError> {
+    pub(crate) async fn send_frame(&self, kind: Kind, payload: &[u8]) -> Result<(), LinkError> {
         let mut bytes = frame::header(kind, payload.len()).to_vec();
         bytes.extend_from_slice(payload);
         self.send_bytes(&bytes).await

@@ -34,14 +34,11 @@ pub(crate) async fn until_ended(
     streams: Streams,
     timings: bool,
 ) -> anyhow::Result<ExitCode> {
-    let Started { dir, mut reader, writer, .. } = &mut { started };
+    let mut started = started;
+    let Started { dir, reader, writer, .. } = &mut started;
     let mut signals = forwarded_signals()?;
-    let (unused, writer) = match streams {
-        Streams::All => (None, Some(writer)),
-        Streams::Output => (Some(writer), None),
-    };
     let input = async {
-        if let Some(writer) = writer {
+        if streams == Streams::All {
             carry_stdin(writer).await;
         }
         std::future::pending::<()>().await
@@ -60,7 +57,6 @@ pub(crate) async fn until_ended(
         () = input => unreachable!("the input waits for ever once it has ended"),
         () = forward => unreachable!("signals never end"),
     };
-    drop(unused);
     match exit {
         Ok(Some(exit)) => Ok(conclude(&exit)),
         Ok(None) => {

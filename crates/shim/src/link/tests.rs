@@ -49,7 +49,7 @@ fn g5_megabytes_come_back_whole_through_a_small_window() {
         let mut stream = link.open(MAIN_PORT).unwrap();
         tokio::task::spawn_local(link.clone().run(host, Vec::new()));
         let writer = stream.writer();
-        let data: Vec<u8> = (0..3_000_000u32).map(|n| (n * 7 >> 3) as u8).collect();
+        let data: Vec<u8> = (0..3_000_000u32).map(|n| (n * 7 / 8) as u8).collect();
         let sent = data.clone();
         tokio::task::spawn_local(async move {
             for chunk in sent.chunks(frame::MAX_BYTES) {
