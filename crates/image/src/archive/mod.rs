@@ -240,6 +240,3 @@ fn digest_in(path: &str) -> Option<Digest> {
     let name = path.strip_prefix("blobs/sha256/").or_else(|| path.strip_suffix(".json"))?;
     format!("sha256:{name}").parse().ok()
 }
-
-#[cfg(test)]
-mod tests;

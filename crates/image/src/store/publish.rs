@@ -35,6 +35,10 @@ impl ImageStore {
                     reason: "it was removed while it was loaded again".to_owned(),
                 });
             };
+            if self.present(&image.id)? {
+                // Someone else loaded it meanwhile; boxes may have its block image open already.
+                continue;
+            }
             let record = Record { version: VERSION, id: image.id, config: image.raw, block };
             temp.place(&self.block_path(&record.id))?;
             let path = self.record_path(&record.id);

