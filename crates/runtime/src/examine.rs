@@ -1,8 +1,8 @@
 //! `doctor`: whether boxes can run here. Changes nothing, downloads nothing, bakes nothing.
 
 use boxwood_setup::{Assets, Check, Patient, Report, Sources, Stores};
-use boxwood_types::{ByteSize, Shape};
-use boxwood_vmm::{BakeRequest, Engine, Templates, Verdict};
+use boxwood_types::Shape;
+use boxwood_vmm::{Accelerator, BakeRequest, Engine, Verdict};
 
 use crate::{Error, Locations, prepare};
 
@@ -10,7 +10,7 @@ use crate::{Error, Locations, prepare};
 ///
 /// # Errors
 /// When the environment names sources that can't be.
-pub fn examine(locations: &Locations) -> Result<Report, Error> {
+pub async fn examine(locations: &Locations) -> Result<Report, Error> {
     let stores = match &locations.system_store {
         Some(system) => Stores::new(&locations.store).with_shared(system),
         None => Stores::new(&locations.store),
@@ -19,7 +19,8 @@ pub fn examine(locations: &Locations) -> Result<Report, Error> {
     let mut report =
         Report::examine(&Patient { home: &locations.home, stores: &stores, sources: &sources });
     let verdict = boxwood_vmm::probe(&locations.cache());
-    let engine = Engine::find(&locations.cache());
+    let accelerates = verdict.as_ref().map_or(Accelerator::Tcg, |verdict| verdict.accelerator);
+    let engine = Engine::find(accelerates, &locations.cache());
     // How QEMU's package is called here is known there; whether it can do what it must, here.
     let named = report.checks.iter().position(|check| check.name == "qemu");
     let remedy = named.and_then(|at| report.checks.remove(at).remedy);
@@ -28,7 +29,7 @@ pub fn examine(locations: &Locations) -> Result<Report, Error> {
     if let (Ok(verdict), Ok(engine), Ok(assets)) =
         (&verdict, &engine, Assets::find(&stores, &sources))
     {
-        report.checks.push(template(locations, engine, verdict, &assets));
+        report.checks.push(template(locations, engine, verdict, &assets).await);
     }
     Ok(report)
 }
@@ -54,7 +55,7 @@ fn qemu(engine: &Result<Engine, boxwood_vmm::Error>, remedy: Option<String>) -> 
     }
 }
 
-fn template(
+async fn template(
     locations: &Locations,
     engine: &Engine,
     verdict: &Verdict,
@@ -63,12 +64,11 @@ fn template(
     const NAME: &str = "template";
     let shape = Shape::default();
     let boot = prepare::boot_files(assets);
-    let request = BakeRequest { engine, accelerator: verdict.accelerator, boot: &boot, shape };
-    match Templates::open(&locations.templates()).find(&request) {
-        Ok(Some(found)) => {
-            let size = ByteSize::from_bytes(found.disk_bytes());
-            Check::ok(NAME, format!("{shape}, {size} on disk"))
-        }
+    let accelerator = verdict.accelerator;
+    let within = BakeRequest::WITHIN;
+    let request = BakeRequest { engine, accelerator, boot: &boot, shape, within };
+    match prepare::templates(locations).find(&request).await {
+        Ok(Some(found)) => Check::ok(NAME, format!("{shape} ({})", found.key())),
         Ok(None) => Check::warn(
             NAME,
             format!("none for {shape} yet: it will be baked at first use"),

@@ -12,10 +12,10 @@ const QUALITIES: [&str; 48] = [
 
 const PLANTS: [&str; 48] = [
     "acacia", "alder", "almond", "apple", "ash", "aspen", "bamboo", "bay", "beech", "birch",
-    "cedar", "cherry", "cypress", "elder", "elm", "fern", "fig", "fir", "gorse", "hazel", "heather",
-    "hemlock", "hickory", "holly", "hornbeam", "ivy", "juniper", "larch", "laurel", "lilac",
-    "lime", "maple", "medlar", "myrtle", "oak", "olive", "osier", "pear", "pine", "plane", "plum",
-    "poplar", "quince", "rowan", "sorrel", "spruce", "willow", "yew",
+    "cedar", "cherry", "cypress", "elder", "elm", "fern", "fig", "fir", "gorse", "hazel",
+    "heather", "hemlock", "hickory", "holly", "hornbeam", "ivy", "juniper", "larch", "laurel",
+    "lilac", "lime", "maple", "medlar", "myrtle", "oak", "olive", "osier", "pear", "pine", "plane",
+    "plum", "poplar", "quince", "rowan", "sorrel", "spruce", "willow", "yew",
 ];
 
 /// The name these random bytes stand for: `quick_rowan`, or `quick_rowan7` when simpler ones were

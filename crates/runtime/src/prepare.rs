@@ -11,7 +11,7 @@ use boxwood_state::TemplateRef;
 use boxwood_types::Shape;
 use boxwood_vmm::{BakeRequest, BootFiles, Engine, Templates};
 
-use crate::{Error, Runtime};
+use crate::{Error, Locations, Runtime};
 
 /// What a box is made from.
 #[derive(Debug)]
@@ -37,7 +37,18 @@ impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Progress::Setup(step) => step.fmt(f),
-            Progress::Template(step) => step.fmt(f),
+            Progress::Template(step) => match step {
+                boxwood_vmm::Progress::Waiting => {
+                    f.write_str("waiting for another process that bakes this template")
+                }
+                boxwood_vmm::Progress::Baking => f.write_str("baking a template, once"),
+                boxwood_vmm::Progress::Rebaking { reason } => {
+                    write!(f, "baking the template again: {reason}")
+                }
+                boxwood_vmm::Progress::Baked { took } => {
+                    write!(f, "baked the template in {:.1} s", took.as_secs_f64())
+                }
+            },
         }
     }
 }
@@ -79,24 +90,30 @@ impl Runtime {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<TemplateRef, Error> {
         let cache = self.locations.cache();
-        let engine = Engine::find(&cache)?;
         let accelerator = boxwood_vmm::probe(&cache)?.accelerator;
+        let engine = Engine::find(accelerator, &cache)?;
         let store = self.locations.templates();
         let boot = boot_files(assets);
-        let request = BakeRequest { engine: &engine, accelerator, boot: &boot, shape };
+        let within = BakeRequest::WITHIN;
+        let request = BakeRequest { engine: &engine, accelerator, boot: &boot, shape, within };
         let idle = async |channel| {
             let idle = greeting::wait_idle(channel).await;
             idle.map_err(|error| -> boxwood_vmm::IdleError { Box::new(error) })
         };
         let mut step = |step| progress(Progress::Template(step));
-        let template = Templates::open(&store).ensure(&request, idle, &mut step).await?;
-        Ok(TemplateRef { store, key: template.key().to_owned() })
+        let template = self.templates().ensure(&request, idle, &mut step).await?;
+        Ok(TemplateRef { store, cache, key: template.key() })
     }
 
     /// The templates in the store.
     pub fn templates(&self) -> Templates {
-        Templates::open(&self.locations.templates())
+        templates(&self.locations)
     }
+}
+
+/// The templates of these places.
+pub(crate) fn templates(locations: &Locations) -> Templates {
+    Templates::open(locations.templates()).with_cache(locations.cache())
 }
 
 /// What a template is booted with.

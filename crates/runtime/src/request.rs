@@ -104,10 +104,7 @@ impl CreateRequest {
             shape: self.shape,
             hostname,
             process,
-            stop: StopPolicy {
-                signal,
-                grace_ms: self.stop_grace_ms.unwrap_or(DEFAULT_GRACE_MS),
-            },
+            stop: StopPolicy { signal, grace_ms: self.stop_grace_ms.unwrap_or(DEFAULT_GRACE_MS) },
             after_exit: self.after_exit,
             client: self.client,
         })
@@ -197,8 +194,7 @@ mod tests {
         let image = ["A=1".to_owned(), "PATH=/x".to_owned(), "B=2".to_owned()];
         let user: Vec<OsString> =
             ["B=3", "C=", "A", "HOSTNAME=mine"].iter().map(OsString::from).collect();
-        let joined: Vec<String> =
-            join_env(&image, &user, "h").iter().map(Text::display).collect();
+        let joined: Vec<String> = join_env(&image, &user, "h").iter().map(Text::display).collect();
         assert_eq!(joined, ["PATH=/x", "HOSTNAME=mine", "B=3", "C="]);
     }
 

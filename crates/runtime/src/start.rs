@@ -51,17 +51,16 @@ impl Held {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
                 .map_err(|errno| failed(errno.into()))?;
-        let (their_end, alive) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
-            .map_err(|errno| failed(errno.into()))?;
+        let (their_end, alive) =
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
         let mut command = Command::new(&runtime.shim);
         command.arg(shim::VERB).arg(runtime.home.root()).arg(self.spec.id.as_str());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(self.complaints().map_err(failed)?);
         command.current_dir("/");
         // In the order of the shim's STARTER_FD, LOCK_FD and ALIVE_FD.
-        sys::spawn_detached(command, &[theirs, self.lock.into(), their_end]).map_err(|source| {
-            Error::Spawn { id: self.spec.id.clone(), source }
-        })?;
+        sys::spawn_detached(command, &[theirs, self.lock.into(), their_end])
+            .map_err(|source| Error::Spawn { id: self.spec.id.clone(), source })?;
         let ours = std::os::unix::net::UnixStream::from(ours);
         let connect = || -> std::io::Result<UnixStream> {
             ours.set_nonblocking(true)?;

@@ -35,7 +35,8 @@ impl Console {
 
     /// The last bytes, as text.
     pub(crate) fn tail(&self) -> String {
-        let (first, second) = (self.tail.borrow().as_slices().0.to_vec(), self.tail.borrow().as_slices().1.to_vec());
+        let (first, second) =
+            (self.tail.borrow().as_slices().0.to_vec(), self.tail.borrow().as_slices().1.to_vec());
         String::from_utf8_lossy(&[first, second].concat()).into_owned()
     }
 

@@ -90,7 +90,10 @@ pub async fn greet(
                     return Ok(reader.into_rest());
                 }
                 GuestWord::Failed { epoch, step, reason } if epoch == hello.epoch => {
-                    return Err(GreetingError::Guest { step: shorten(step), reason: shorten(reason) });
+                    return Err(GreetingError::Guest {
+                        step: shorten(step),
+                        reason: shorten(reason),
+                    });
                 }
                 GuestWord::Unsupported => return Err(GreetingError::Unsupported),
                 // A word from before the freeze, or about another epoch: not an answer to this.

@@ -5,11 +5,9 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use boxwood_state::{
-    AfterExit, Client, ExitRecord, Home, Record, ShimIdentity, StateError, log,
-};
+use boxwood_state::{AfterExit, Client, ExitRecord, Home, Record, ShimIdentity, StateError, log};
 use boxwood_types::{BoxId, BoxState, ExitReason, ExitStatus};
 use boxwood_vmm::{DiskDurability, QemuUser, RestoreRequest, Templates, Vm};
 use boxwood_wire::frame::{CONTROL_PORT, MAIN_PORT};
@@ -32,6 +30,8 @@ use crate::told::Told;
 /// The first of the user ids that boxes get when root starts them; systemd's "UIDS-GIDS" leaves the
 /// range from here to 2^31-1 unused.
 const FIRST_UID: u32 = 0x7000_0000;
+/// How long a restore may take when QEMU is alive and wedged.
+const RESTORE: Duration = Duration::from_secs(60);
 /// News from the guest that wait for the supervisor.
 const NEWS: usize = 16;
 
@@ -133,11 +133,23 @@ async fn restore_vm(supervisor: &Supervisor, console: File) -> Result<Vm, String
         AfterExit::Keep => DiskDurability::Flushed,
         AfterExit::Remove => DiskDurability::Scratch,
     };
-    let template = Templates::open(&spec.template.store)
-        .get(&spec.template.key)
-        .map_err(|error| chain(&error))?;
-    let request = RestoreRequest { image, disk, console, user, durability };
-    boxwood_vmm::restore(&template, request).await.map_err(|error| chain(&error))
+    let templates = Templates::open(&spec.template.store).with_cache(&spec.template.cache);
+    let template = templates.get(&spec.template.key).await.map_err(|error| chain(&error))?;
+    supervisor.steps.mark("template found");
+    let request = RestoreRequest { image, disk, console, user, durability, within: RESTORE };
+    let began = std::time::Instant::now();
+    let vm = boxwood_vmm::restore(&template, request).await.map_err(|error| chain(&error))?;
+    let timings = vm.timings();
+    for (step, took) in [
+        ("qemu spawned", timings.spawned),
+        ("qemu has its ram", timings.ram),
+        ("qemu ready", timings.ready),
+        ("state loaded", timings.loaded),
+        ("vcpus run", timings.running),
+    ] {
+        supervisor.steps.mark_at(step, began + took);
+    }
+    Ok(vm)
 }
 
 /// A user id of the box's own, so that one QEMU can do nothing to another.

@@ -175,9 +175,7 @@ impl Life {
             (Life::Starting, Event::KillAsked) => {
                 ending(ExitReason::FailedToStart, 125, Some("killed while starting".to_owned()))
             }
-            (_, Event::KillAsked) => {
-                ending(ExitReason::Killed, 128 + Signal::KILL.number(), None)
-            }
+            (_, Event::KillAsked) => ending(ExitReason::Killed, 128 + Signal::KILL.number(), None),
             (_, Event::DeadlinePassed) => {
                 let why = "the guest did not end main in time; the VM was killed".to_owned();
                 ending(ExitReason::Killed, 128 + Signal::KILL.number(), Some(why))

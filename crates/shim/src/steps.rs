@@ -18,7 +18,13 @@ impl Steps {
 
     /// This step has just ended.
     pub(crate) fn mark(&self, step: &str) {
-        let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.mark_at(step, Instant::now());
+    }
+
+    /// This step ended then.
+    pub(crate) fn mark_at(&self, step: &str, when: Instant) {
+        let elapsed = when.saturating_duration_since(self.began);
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         self.ended.borrow_mut().push((step.to_owned(), micros));
     }
 

@@ -9,7 +9,8 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// The descriptors [`STARTER_FD`](crate::STARTER_FD) to [`ALIVE_FD`](crate::ALIVE_FD), once in the
 /// life of a process, and only if they are open.
 pub(crate) fn take_inherited<const N: usize>(numbers: [RawFd; N]) -> Option<[OwnedFd; N]> {
-    let open = |number: &RawFd| std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok();
+    let open =
+        |number: &RawFd| std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok();
     if TAKEN.swap(true, Ordering::SeqCst) || !numbers.iter().all(open) {
         return None;
     }

@@ -49,8 +49,10 @@ pub struct ImageRef {
 /// The template of a box.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateRef {
-    /// The store it is in.
+    /// The directory it is in.
     pub store: PathBuf,
+    /// Where what was found out about it may be kept, if that directory is not ours.
+    pub cache: PathBuf,
     /// Its key there.
     pub key: String,
 }

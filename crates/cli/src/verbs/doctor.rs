@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use boxwood_runtime::setup::Style;
 use boxwood_runtime::{Locations, examine};
 
-use crate::REFUSED;
+use crate::{REFUSED, wait_for};
 
 /// Check whether boxes can run here, and say what to do if not
 #[derive(Debug, clap::Args)]
@@ -20,7 +20,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let report = examine(&Locations::from_environment())?;
+    let report = wait_for(async { Ok(examine(&Locations::from_environment()).await?) })?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use boxwood_runtime::{Error, Force};
 use boxwood_runtime::state::StateError;
+use boxwood_runtime::{Error, Force};
 
 use crate::{for_each, open_runtime, wait_for};
 

@@ -31,9 +31,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         for name in &args.boxes {
             let client = if args.attach { Client::Attached } else { Client::Detached };
             let mut work = progress::Work::new();
-            let held = runtime
-                .hold_again(name, client, &mut |step| work.step(&step.to_string()))
-                .await;
+            let held =
+                runtime.hold_again(name, client, &mut |step| work.step(&step.to_string())).await;
             work.done();
             let held = match held {
                 Ok(held) => held,

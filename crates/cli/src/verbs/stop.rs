@@ -14,7 +14,13 @@ use crate::{for_each, open_runtime, wait_for};
   boxwood stop -t 1 web db")]
 pub(crate) struct Args {
     /// Seconds until SIGKILL instead of the box's own; -1 for ever
-    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(
+        short,
+        long,
+        visible_alias = "timeout",
+        value_name = "SECONDS",
+        allow_negative_numbers = true
+    )]
     time: Option<i64>,
     /// The first signal instead of the box's own
     #[arg(short, long, value_name = "SIGNAL")]

@@ -8,7 +8,7 @@ use boxwood_types::ByteSize;
 use serde_json::{Value, json};
 
 use crate::format::Format;
-use crate::{REFUSED, complain, open_runtime, times};
+use crate::{REFUSED, complain, open_runtime, times, wait_for};
 
 const COLUMNS: [(&str, &str); 6] = [
     ("KEY", "Key"),
@@ -16,7 +16,7 @@ const COLUMNS: [(&str, &str); 6] = [
     ("ACCELERATOR", "Accelerator"),
     ("CREATED", "CreatedSince"),
     ("SIZE", "Size"),
-    ("STATE", "State"),
+    ("CHECKED", "Checked"),
 ];
 
 /// List or remove templates
@@ -64,15 +64,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let rows: Vec<Value> = infos
                 .iter()
                 .map(|info| {
-                    let created = Moment(info.created_unix_ms.saturating_mul(1_000_000));
+                    let manifest = &info.manifest;
+                    let created = Moment(manifest.made_unix_s().saturating_mul(1_000_000_000));
                     json!({
                         "Key": info.key,
-                        "Shape": info.shape.to_string(),
-                        "Accelerator": info.accelerator.to_string(),
+                        "Shape": manifest.shape().to_string(),
+                        "Accelerator": manifest.accelerator().to_string(),
                         "CreatedSince": format!("{} ago", times::since(created, now)),
                         "CreatedAt": times::rfc3339(created),
                         "Size": ByteSize::from_bytes(info.disk_bytes).to_string(),
-                        "State": info.state.to_string(),
+                        "QemuVersion": manifest.engine_version().to_string(),
+                        "Checked": if info.verified { "yes" } else { "at next use" },
                     })
                 })
                 .collect();
@@ -88,7 +90,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             for text in chosen {
                 let mut meant = infos.iter().filter(|info| info.key.starts_with(&text));
                 let result = match (meant.next(), meant.next()) {
-                    (Some(info), None) => templates.remove(&info.key).map_err(Into::into),
+                    (Some(info), None) => {
+                        wait_for(async { Ok(templates.remove(&info.key).await?) })
+                    }
                     (None, _) => Err(anyhow!("no such template: {text}")),
                     _ => Err(anyhow!("'{text}' is the beginning of more than one template's key")),
                 };

@@ -15,7 +15,11 @@ fn spec(seed: u8, name: &str) -> BoxSpec {
             name: "busybox".into(),
             block: "/nowhere".into(),
         },
-        template: TemplateRef { store: "/nowhere".into(), key: "k".into() },
+        template: TemplateRef {
+            store: "/nowhere".into(),
+            cache: "/nowhere".into(),
+            key: "k".into(),
+        },
         shape: Shape::default(),
         hostname: "h".into(),
         process: ProcessSpec {
