@@ -1,0 +1,237 @@
+//! QEMU's command line, as a pure function of what a VM is made of. Called by `template` (to bake)
+//! and `restore`.
+//!
+//! It has two parts. The *machine* is what a template is bound to: it goes into the manifest and the
+//! key, and is the same for baking and restoring. The *connections* are descriptors, and differ for
+//! each process. QEMU gets no path to anything of a box.
+//!
+//! # Slots
+//! The kernel finds virtio-mmio devices from the highest slot down, so the image becomes `vda` and
+//! the disk `vdb`. A slot's number is its interrupt: 0 is none to Linux (the device is not found), 4
+//! is the serial port's, 8 the clock's, 9 ACPI's.
+
+use std::os::fd::RawFd;
+
+use boxwood_types::Shape;
+
+use crate::accel::Accelerator;
+
+/// The name of the port that is the channel, as the guest sees it.
+pub const CHANNEL_NAME: &str = "box.0";
+/// The size of the disk that holds the image: `vda` in the guest. The file behind it may be shorter
+/// in data and must have this length.
+pub const IMAGE_DISK_BYTES: u64 = 32 << 30;
+/// The size of the disk that a box writes to: `vdb` in the guest.
+pub const BOX_DISK_BYTES: u64 = 32 << 30;
+
+const CHANNEL_SLOT: u32 = 5;
+const IMAGE_SLOT: u32 = 3;
+const DISK_SLOT: u32 = 2;
+
+/// Where QEMU believes its RAM to be. Nothing can ever exist there: the descriptor is handed to it
+/// when it opens this (see `ram`), and if that fails QEMU finds nothing that it could spoil.
+const RAM_PATH: &str = "/proc/boxwood-ram";
+
+/// The guest's kernel command line, but for the clock's rate. `tsc_early_khz` is added because a
+/// guest that measures its clock on a busy host may hang for ever. `no_timer_check` for the same
+/// reason: the kernel panics if the timer does not tick while it looks.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t no_timer_check";
+
+/// What becomes of a guest's flushes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiskDurability {
+    /// A flush in the guest is one of the host's file.
+    #[default]
+    Flushed,
+    /// Flushes are ignored: for the disk of a box that is removed when it ends.
+    Scratch,
+}
+
+/// The descriptors of one QEMU process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connections {
+    pub(crate) control: RawFd,
+    pub(crate) channel: RawFd,
+    pub(crate) console: RawFd,
+    pub(crate) image: RawFd,
+    pub(crate) disk: RawFd,
+    pub(crate) durability: DiskDurability,
+}
+
+/// How a VM begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start<'a> {
+    /// From its kernel; the RAM is written to the template's file.
+    Boot { vmlinux: RawFd, initramfs: RawFd, kernel_arguments: &'a str },
+    /// From a state that is sent later; the RAM is a private copy of the template's.
+    Incoming,
+}
+
+/// What a template is bound to: everything of the command line that describes the machine.
+pub(crate) fn machine(shape: Shape, accelerator: Accelerator) -> Vec<String> {
+    let (accelerator, cpu) = match accelerator {
+        Accelerator::Kvm => ("kvm", "host"),
+        Accelerator::Tcg => ("tcg,thread=multi", "max"),
+    };
+    let arguments = [
+        ("-accel", accelerator.to_owned()),
+        ("-cpu", cpu.to_owned()),
+        ("-smp", shape.cpus().to_string()),
+        ("-m", format!("{}M", shape.memory_mib())),
+        // The clock costs nothing, and without it the kernel waits for it twice, 1 s each.
+        ("-M", "microvm,x-option-roms=off,rtc=on,acpi=on,memory-backend=ram".to_owned()),
+        ("-device", format!("virtio-serial-device,max_ports=2,bus=virtio-mmio-bus.{CHANNEL_SLOT}")),
+        ("-device", format!("virtserialport,nr=1,chardev=channel,name={CHANNEL_NAME}")),
+        ("-device", disk("image", IMAGE_SLOT)),
+        ("-device", disk("disk", DISK_SLOT)),
+    ];
+    arguments.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+}
+
+/// A disk that reports errors to the guest, which can tell its user; QEMU's default is to stop a VM
+/// whose host has run out of space, and nobody would know why.
+fn disk(name: &str, slot: u32) -> String {
+    format!(
+        "virtio-blk-device,drive={name},serial={name},werror=report,rerror=report,\
+         bus=virtio-mmio-bus.{slot}"
+    )
+}
+
+/// The guest's kernel command line.
+pub(crate) fn kernel_arguments(tsc_khz: u64) -> String {
+    format!("{KERNEL_ARGUMENTS} tsc_early_khz={tsc_khz}")
+}
+
+/// The kernel command line without what is measured: what a template's key contains.
+pub(crate) fn lasting_kernel_arguments() -> &'static str {
+    KERNEL_ARGUMENTS
+}
+
+/// All arguments of one QEMU process.
+pub(crate) fn arguments(
+    machine: &[String],
+    shape: Shape,
+    start: Start<'_>,
+    connections: Connections,
+) -> Vec<String> {
+    let share = match start {
+        Start::Boot { .. } => "on",
+        Start::Incoming => "off",
+    };
+    let mib = shape.memory_mib();
+    let Connections { control, channel, console, image, disk, durability } = connections;
+    let flush = match durability {
+        DiskDurability::Flushed => "off",
+        DiskDurability::Scratch => "on",
+    };
+    let mut all = machine.to_vec();
+    let mut add = |name: &str, value: String| all.extend([name.to_owned(), value]);
+    let fixed = ["-nodefaults", "-no-user-config", "-no-reboot", "-S"];
+    add("-display", "none".into());
+    let sandbox = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+    add("-sandbox", sandbox.into());
+    add(
+        "-object",
+        format!("memory-backend-file,id=ram,size={mib}M,mem-path={RAM_PATH},share={share}"),
+    );
+    add("-chardev", format!("socket,id=control,fd={control}"));
+    add("-mon", "chardev=control,mode=control".into());
+    add("-chardev", format!("socket,id=channel,fd={channel}"));
+    add("-add-fd", format!("fd={console},set=1"));
+    add("-chardev", "file,id=console,path=/dev/fdset/1,append=on".into());
+    add("-serial", "chardev:console".into());
+    add("-add-fd", format!("fd={image},set=2"));
+    add(
+        "-blockdev",
+        "driver=raw,node-name=image,read-only=on,file.driver=file,file.filename=/dev/fdset/2,\
+         file.locking=off,file.read-only=on,file.auto-read-only=off"
+            .into(),
+    );
+    add("-add-fd", format!("fd={disk},set=3"));
+    add(
+        "-blockdev",
+        format!(
+            "driver=raw,node-name=disk,discard=unmap,detect-zeroes=off,cache.direct=off,\
+             cache.no-flush={flush},file.driver=file,file.filename=/dev/fdset/3,file.locking=off,\
+             file.discard=unmap,file.cache.direct=off,file.cache.no-flush={flush}"
+        ),
+    );
+    match start {
+        Start::Boot { vmlinux, initramfs, kernel_arguments } => {
+            add("-kernel", format!("/proc/self/fd/{vmlinux}"));
+            add("-initrd", format!("/proc/self/fd/{initramfs}"));
+            add("-append", kernel_arguments.to_owned());
+        }
+        Start::Incoming => add("-incoming", "defer".into()),
+    }
+    all.extend(fixed.map(String::from));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONNECTIONS: Connections = Connections {
+        control: 10,
+        channel: 11,
+        console: 12,
+        image: 13,
+        disk: 14,
+        durability: DiskDurability::Flushed,
+    };
+
+    fn line(start: Start<'_>, connections: Connections) -> String {
+        let shape = Shape::default();
+        arguments(&machine(shape, Accelerator::Tcg), shape, start, connections).join(" ")
+    }
+
+    #[test]
+    fn a_restore_differs_from_its_bake_only_in_ram_and_start() {
+        let boot = Start::Boot { vmlinux: 20, initramfs: 21, kernel_arguments: "x" };
+        let bake = line(boot, CONNECTIONS);
+        let restore = line(Start::Incoming, CONNECTIONS);
+        let made_equal = bake.replace("share=on", "share=off").replace(
+            "-kernel /proc/self/fd/20 -initrd /proc/self/fd/21 -append x",
+            "-incoming defer",
+        );
+        assert_eq!(made_equal, restore);
+    }
+
+    #[test]
+    fn a_vm_has_no_network_no_defaults_and_its_sandbox() {
+        let line = line(Start::Incoming, CONNECTIONS);
+        for needed in [
+            "-nodefaults",
+            "-no-user-config",
+            "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+            "node-name=image,read-only=on",
+        ] {
+            assert!(line.contains(needed), "{needed} is not in {line}");
+        }
+        assert!(!line.contains("net"), "{line}");
+    }
+
+    #[test]
+    fn only_a_scratch_disk_ignores_flushes() {
+        assert!(!line(Start::Incoming, CONNECTIONS).contains("no-flush=on"));
+        let scratch = Connections { durability: DiskDurability::Scratch, ..CONNECTIONS };
+        assert!(line(Start::Incoming, scratch).contains("cache.no-flush=on"));
+    }
+
+    #[test]
+    fn no_slot_has_an_interrupt_that_is_taken_and_the_image_comes_first() {
+        for slot in [CHANNEL_SLOT, IMAGE_SLOT, DISK_SLOT] {
+            assert!(![0, 4, 8, 9].contains(&slot));
+        }
+        const { assert!(IMAGE_SLOT > DISK_SLOT) };
+    }
+
+    #[test]
+    fn the_accelerators_differ_in_two_arguments() {
+        let shape = Shape::default();
+        let (kvm, tcg) = (machine(shape, Accelerator::Kvm), machine(shape, Accelerator::Tcg));
+        let differences = kvm.iter().zip(&tcg).filter(|(kvm, tcg)| kvm != tcg).count();
+        assert_eq!((kvm.len(), differences), (tcg.len(), 2));
+    }
+}

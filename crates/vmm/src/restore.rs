@@ -1,0 +1,197 @@
+//! Makes a running VM out of a template, copy-on-write. Called by a shim.
+//!
+//! The steps are types, each made from the last one:
+//! `Starting` (QEMU runs, confined) -> `Fed` (it has its RAM and takes commands) -> `Loaded` (the state
+//! is in) -> [`Vm`] (the vCPUs run). A step that fails, or is dropped, takes its QEMU with it.
+//!
+//! QEMU gets neither kernel nor initramfs: they are in the RAM already. And `cont` is always needed:
+//! a template was stopped before it was frozen, and QEMU restores that, too.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+use serde_json::json;
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+use crate::command::{BOX_DISK_BYTES, DiskDurability, IMAGE_DISK_BYTES, Start};
+use crate::confine::QemuUser;
+use crate::error::Error;
+use crate::launch::{Files, Launched, Parts, greet, why_migration_failed};
+use crate::process::{Limit, Process};
+use crate::qmp::{Command, Pending, Qmp};
+use crate::ram;
+use crate::template::Template;
+use crate::vm::{Timings, Vm};
+
+/// Everything of a box that its VM needs.
+#[derive(Debug)]
+pub struct RestoreRequest {
+    /// The image, opened read-only: [`IMAGE_DISK_BYTES`] long.
+    pub image: File,
+    /// The box's disk, opened for reading and writing: [`BOX_DISK_BYTES`] long.
+    pub disk: File,
+    /// What becomes of the guest's flushes.
+    pub durability: DiskDurability,
+    /// Where the guest's console goes, opened write-only. The guest can write without end: a pipe
+    /// of which somebody keeps the last bytes is the right thing.
+    pub console: File,
+    /// The user QEMU runs as.
+    pub user: QemuUser,
+    /// For a VM that is alive and wedged: how long the restore may take.
+    pub within: Duration,
+}
+
+/// Restores a template. Returns when the vCPUs run; nothing was said on the channel.
+///
+/// To be called on a thread that lives as long as the process: QEMU dies with it.
+///
+/// # Errors
+/// One for each step; a QEMU that ended is quoted.
+pub async fn restore(template: &Template, request: RestoreRequest) -> Result<Vm, Error> {
+    let clock = Clock(Instant::now());
+    let limit = Limit::of(request.within);
+    request.check()?;
+    let starting = Starting::start(template, request, clock)?;
+    let fed = starting.feed(template, limit).await?;
+    let loaded = fed.load(limit).await?;
+    loaded.run(limit).await
+}
+
+impl RestoreRequest {
+    fn check(&self) -> Result<(), Error> {
+        access("image", &self.image, OFlags::RDONLY, "read-only")?;
+        access("disk", &self.disk, OFlags::RDWR, "for reading and writing")?;
+        access("console", &self.console, OFlags::WRONLY, "write-only")?;
+        length("image", &self.image, IMAGE_DISK_BYTES)?;
+        length("disk", &self.disk, BOX_DISK_BYTES)
+    }
+}
+
+/// QEMU takes a descriptor only if it is opened for just what it wants to do with it.
+fn access(
+    file: &'static str,
+    opened: &File,
+    as_: OFlags,
+    needs: &'static str,
+) -> Result<(), Error> {
+    let flags = rustix::fs::fcntl_getfl(opened).map_err(Error::prepare(file))?;
+    if flags & OFlags::RWMODE == as_ { Ok(()) } else { Err(Error::WrongAccess { file, needs }) }
+}
+
+/// The guest has known the sizes of its disks since before it was frozen.
+fn length(file: &'static str, opened: &File, needs: u64) -> Result<(), Error> {
+    let is = opened.metadata().map_err(Error::prepare(file))?.len();
+    if is == needs { Ok(()) } else { Err(Error::WrongSize { file, is, needs }) }
+}
+
+#[derive(Clone, Copy)]
+struct Clock(Instant);
+
+/// A QEMU that has been started for a restore.
+struct Starting {
+    launched: Launched,
+    clock: Clock,
+    timings: Timings,
+}
+
+impl Starting {
+    fn start(
+        template: &Template,
+        request: RestoreRequest,
+        clock: Clock,
+    ) -> Result<Starting, Error> {
+        let binding = template.binding();
+        let launched = Launched::launch(Parts {
+            engine: binding.engine.path(),
+            accelerator: binding.accelerator,
+            machine: &binding.machine,
+            shape: binding.shape,
+            start: Start::Incoming,
+            files: Files {
+                image: &request.image,
+                disk: &request.disk,
+                durability: request.durability,
+                console: &request.console,
+                user: request.user,
+                boot: &[],
+            },
+        })?;
+        let timings = Timings { spawned: clock.0.elapsed(), ..Timings::default() };
+        Ok(Starting { launched, clock, timings })
+        // Here the files are closed: QEMU has them now, and only QEMU.
+    }
+}
+
+/// A QEMU that has its RAM and was told to load the state.
+struct Fed {
+    process: Process,
+    qmp: Qmp,
+    channel: UnixStream,
+    ahead: Vec<Pending>,
+    clock: Clock,
+    timings: Timings,
+}
+
+impl Starting {
+    /// Tells QEMU everything ahead of time, then hands it its RAM.
+    async fn feed(self, template: &Template, limit: Limit) -> Result<Fed, Error> {
+        let Starting { launched, clock, mut timings } = self;
+        let Launched { mut process, mut qmp, channel, listener } = launched;
+        let state = template.open_state()?;
+        let ahead = async {
+            let mut ahead = Vec::from(greet(&mut qmp).await?);
+            ahead.push(
+                qmp.send(Command {
+                    name: "getfd",
+                    arguments: json!({ "fdname": "state" }),
+                    descriptor: Some(state.as_fd()),
+                })
+                .await?,
+            );
+            let from_state = json!({ "uri": "fd:state" });
+            ahead.push(qmp.send(Command::with("migrate-incoming", from_state)).await?);
+            Ok(ahead)
+        };
+        let ahead = process.during("take its orders", limit, ahead).await?;
+        ram::give(&mut process, listener, template.ram(), limit).await?;
+        timings.ram = clock.0.elapsed();
+        Ok(Fed { process, qmp, channel, ahead, clock, timings })
+    }
+}
+
+/// A QEMU whose VM is complete and stands still.
+struct Loaded(Fed);
+
+impl Fed {
+    async fn load(mut self, limit: Limit) -> Result<Loaded, Error> {
+        let Fed { process, qmp, ahead, clock, timings, .. } = &mut self;
+        let answers = async {
+            for (number, pending) in ahead.drain(..).enumerate() {
+                pending.answer().await?;
+                if number == 0 {
+                    timings.ready = clock.0.elapsed();
+                }
+            }
+            qmp.migrated().await
+        };
+        let pid = process.pid();
+        if !process.during("load the template", limit, answers).await? {
+            let reason = why_migration_failed(qmp).await;
+            return Err(Error::Migration { pid, doing: "load the template", reason });
+        }
+        timings.loaded = clock.0.elapsed();
+        Ok(Loaded(self))
+    }
+}
+
+impl Loaded {
+    async fn run(self, limit: Limit) -> Result<Vm, Error> {
+        let Loaded(Fed { mut process, mut qmp, channel, clock, mut timings, .. }) = self;
+        process.during("run the VM", limit, qmp.execute(Command::plain("cont"))).await?;
+        timings.running = clock.0.elapsed();
+        Ok(Vm::new(process, qmp, channel, timings))
+    }
+}

@@ -1,0 +1,123 @@
+//! What a template is bound to and what its files are, as `manifest.json` says it (contract S1).
+//! Called by the rest of `template`.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use boxwood_types::Shape;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::BakeRequest;
+use crate::accel::Accelerator;
+use crate::cache;
+use crate::command;
+use crate::engine::{Engine, Version};
+use crate::error::Error;
+use crate::host::{self, hex};
+
+/// Counts changes of the files' format, and of what QEMU is told that the binding does not show.
+const FORMAT: u32 = 1;
+
+/// What makes two templates different: the key is a digest of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Binding {
+    pub(crate) format: u32,
+    pub(crate) engine: Engine,
+    pub(crate) accelerator: Accelerator,
+    pub(crate) shape: Shape,
+    /// The part of QEMU's command line that describes the machine.
+    pub(crate) machine: Vec<String>,
+    /// The kernel's command line, without what is measured.
+    pub(crate) kernel_arguments: String,
+    /// With hardware virtualization the guest has seen the host's CPU.
+    pub(crate) host_cpu: Option<String>,
+    pub(crate) vmlinux_sha256: String,
+    pub(crate) initramfs_sha256: String,
+}
+
+/// Everything about a template.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub(crate) binding: Binding,
+    /// The rate of the host's clock that the guest was told.
+    pub(crate) tsc_khz: u64,
+    pub(crate) made_unix_s: u64,
+    pub(crate) ram: Content,
+    pub(crate) state: Content,
+}
+
+/// What is in a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Content {
+    /// Its length.
+    pub(crate) bytes: u64,
+    /// Of the data and where it is, in hexadecimal; see `verify`.
+    pub(crate) sha256: String,
+}
+
+impl Binding {
+    pub(super) fn of(request: &BakeRequest<'_>) -> Result<Self, Error> {
+        let host_cpu = match request.accelerator {
+            Accelerator::Kvm => Some(host::cpu_digest()?),
+            Accelerator::Tcg => None,
+        };
+        Ok(Binding {
+            format: FORMAT,
+            engine: request.engine.clone(),
+            accelerator: request.accelerator,
+            shape: request.shape,
+            machine: command::machine(request.shape, request.accelerator),
+            kernel_arguments: command::lasting_kernel_arguments().to_owned(),
+            host_cpu,
+            vmlinux_sha256: request.boot.vmlinux_sha256.clone(),
+            initramfs_sha256: request.boot.initramfs_sha256.clone(),
+        })
+    }
+
+    /// What names the template: 128 bits, 32 hexadecimal digits.
+    pub(super) fn key(&self) -> String {
+        // Plain data with text keys always becomes JSON.
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        hex(&Sha256::digest(text)[..16])
+    }
+}
+
+impl Manifest {
+    /// The key of what it says.
+    pub fn key(&self) -> String {
+        self.binding.key()
+    }
+
+    /// vCPUs and memory.
+    pub fn shape(&self) -> Shape {
+        self.binding.shape
+    }
+
+    /// What it runs with.
+    pub fn accelerator(&self) -> Accelerator {
+        self.binding.accelerator
+    }
+
+    /// The version of the QEMU it runs in.
+    pub fn engine_version(&self) -> Version {
+        self.binding.engine.version()
+    }
+
+    /// When it was made, in seconds since 1970.
+    pub fn made_unix_s(&self) -> u64 {
+        self.made_unix_s
+    }
+
+    pub(super) fn read(path: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&cache::read_bounded(path)?)?)
+    }
+
+    /// Writes it, down to the disk.
+    pub(super) fn write(&self, path: &Path) -> io::Result<()> {
+        let mut file = File::create_new(path)?;
+        file.write_all(&serde_json::to_vec_pretty(self)?)?;
+        file.sync_all()
+    }
+}

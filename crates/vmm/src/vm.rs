@@ -1,0 +1,108 @@
+//! A running VM, as its shim owns it. Made by `restore`.
+
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+
+use crate::error::Error;
+use crate::process::{Ended, Identity, Limit, Process, VmExit};
+use crate::qmp::{Command, Qmp};
+
+/// How long QEMU may take to stop or to go on.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// When the steps of a restore were done, counted from its beginning. Steps overlap: QEMU is told
+/// what to do while it still starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// QEMU was started: fork, confinement, exec.
+    pub spawned: Duration,
+    /// It had its RAM.
+    pub ram: Duration,
+    /// It took commands.
+    pub ready: Duration,
+    /// The state was loaded.
+    pub loaded: Duration,
+    /// The vCPUs ran.
+    pub running: Duration,
+}
+
+/// A VM. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Vm {
+    process: Process,
+    qmp: Qmp,
+    channel: Option<UnixStream>,
+    timings: Timings,
+}
+
+impl Vm {
+    pub(crate) fn new(process: Process, qmp: Qmp, channel: UnixStream, timings: Timings) -> Self {
+        Vm { process, qmp, channel: Some(channel), timings }
+    }
+
+    /// The host's end of the channel, once. Nothing was said on it yet: the guest answers when it
+    /// is greeted.
+    pub fn take_channel(&mut self) -> Option<UnixStream> {
+        self.channel.take()
+    }
+
+    /// QEMU's pid.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What recognizes QEMU after this process is gone.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn identity(&self) -> Result<Identity, Error> {
+        Identity::of(self.process.pid())
+    }
+
+    /// How long the steps of its start took.
+    pub fn timings(&self) -> Timings {
+        self.timings
+    }
+
+    /// The last lines of QEMU's error messages, joined.
+    pub fn words(&self) -> String {
+        self.process.words()
+    }
+
+    /// Waits until QEMU has ended and was reaped. May be dropped and called again.
+    pub async fn exited(&mut self) -> VmExit {
+        self.process.exited().await
+    }
+
+    /// Stops the vCPUs; the guest sees no time pass in the meantime.
+    ///
+    /// # Errors
+    /// When QEMU does not do it within 10 s, or has ended.
+    pub async fn pause(&mut self) -> Result<(), Error> {
+        self.execute("pause the VM", "stop").await
+    }
+
+    /// Lets the vCPUs run on.
+    ///
+    /// # Errors
+    /// When QEMU does not do it within 10 s, or has ended.
+    pub async fn resume(&mut self) -> Result<(), Error> {
+        self.execute("resume the VM", "cont").await
+    }
+
+    /// Kills the VM and waits until it is gone: the one way a VM is ended (contract H3). What the
+    /// guest has not flushed is lost, so ask the guest to leave first.
+    ///
+    /// # Errors
+    /// [`Error::StillAlive`] when it is not gone in time; then nothing of the box may be touched.
+    pub async fn end(&mut self, within: Duration) -> Result<Ended, Error> {
+        self.process.end(within).await
+    }
+
+    async fn execute(&mut self, doing: &'static str, command: &'static str) -> Result<(), Error> {
+        let Vm { process, qmp, .. } = self;
+        let done = qmp.execute(Command::plain(command));
+        process.during(doing, Limit::of(PATIENCE), done).await.map(drop)
+    }
+}
