@@ -12,7 +12,7 @@ use boxwood_wire::frame::{Decoder, Kind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::link::StreamWriter;
 use crate::output::{Outgoing, QUEUE, Sender};
@@ -47,10 +47,25 @@ pub(crate) fn listen(path: &Path) -> io::Result<(mpsc::Sender<Asked>, mpsc::Rece
     Ok((sender, receiver))
 }
 
+/// Main's standard input, open once main was asked for: what comes first on main's stream is the
+/// request to start it.
+#[derive(Debug)]
+pub(crate) struct MainStdin {
+    pub(crate) writer: StreamWriter,
+    pub(crate) asked_for: oneshot::Receiver<()>,
+}
+
 /// Takes the connection that the box was started with: its bytes are main's standard input.
-pub(crate) fn adopt_starter(connection: UnixStream, stdin: Option<StreamWriter>) -> Sender {
+pub(crate) fn adopt_starter(connection: UnixStream, stdin: Option<MainStdin>) -> Sender {
     let (read, write) = connection.into_split();
-    tokio::task::spawn_local(feed(read, stdin));
+    tokio::task::spawn_local(async move {
+        let writer = match stdin {
+            // Without the request there is no main, and so no standard input.
+            Some(stdin) => stdin.asked_for.await.ok().map(|()| stdin.writer),
+            None => None,
+        };
+        feed(read, writer).await;
+    });
     queue(write)
 }
 

@@ -14,9 +14,9 @@ use boxwood_wire::frame::{CONTROL_PORT, MAIN_PORT};
 use boxwood_wire::message::StartMain;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::clients::{self, Asked};
+use crate::clients::{self, Asked, MainStdin};
 use crate::console::Console;
 use crate::greeting;
 use crate::life::Event;
@@ -180,7 +180,9 @@ async fn converse(
         Ok(streams) => streams,
         Err(error) => return (failed_to_start(chain(&error)), sources.asked),
     };
-    let stdin = supervisor.spec.process.open_stdin.then(|| main.writer());
+    let (asked_for_sender, asked_for) = oneshot::channel();
+    let open_stdin = supervisor.spec.process.open_stdin;
+    let stdin = open_stdin.then(|| MainStdin { writer: main.writer(), asked_for });
     let client = clients::adopt_starter(starter, stdin);
     if supervisor.spec.client == Client::Attached {
         supervisor.output.attach(client.clone());
@@ -196,6 +198,7 @@ async fn converse(
         output: supervisor.output.clone(),
         steps: supervisor.steps.clone(),
         news: news_sender.clone(),
+        asked_for: asked_for_sender,
     };
     if let Some(channel) = vm.take_channel() {
         sources.main = Some(tokio::task::spawn_local(conversation.lead(channel, main)));
@@ -213,11 +216,18 @@ struct Conversation {
     output: Rc<Output>,
     steps: Steps,
     news: mpsc::Sender<Event>,
+    asked_for: oneshot::Sender<()>,
 }
 
 impl Conversation {
     async fn lead(self, mut channel: UnixStream, main: Stream) {
         let writer = main.writer();
+        let ask = async {
+            let sent = writer.send_value(&self.start).await;
+            // Nobody listens where standard input is not connected.
+            let _ = self.asked_for.send(());
+            sent
+        };
         let greet = async {
             let hello = greeting::hello(&self.hostname)?;
             let early = greeting::greet(&mut channel, hello, self.link.take_output()).await?;
@@ -226,7 +236,7 @@ impl Conversation {
             Ok::<(), greeting::GreetingError>(())
         };
         // In this order: what fits is sent in one breath with the greeting.
-        let (sent, greeted) = tokio::join!(writer.send_value(&self.start), greet);
+        let (sent, greeted) = tokio::join!(ask, greet);
         let failure = match (greeted, sent) {
             (Err(error), _) => Some(chain(&error)),
             // Main's stream tells, too, and better: the guest may have refused what was sent.
