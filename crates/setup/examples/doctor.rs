@@ -4,14 +4,19 @@ use std::env;
 use std::error::Error;
 use std::path::PathBuf;
 
-use boxwood_setup::{Patient, Report, Sources, Stores, Style};
+use boxwood_setup::{Patient, Report, Sources, Stores, Style, VmPlaces};
+use boxwood_vmm::Templates;
 
-fn main() -> Result<(), Box<dyn Error>> {
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args_os().skip(1).map(PathBuf::from);
     let home = arguments.next().ok_or("usage: doctor HOME [STORE_DIR]")?;
-    let stores = Stores::new(arguments.next().unwrap_or_else(|| home.clone()));
-    let sources = Sources::from_env()?;
-    let report = Report::examine(&Patient { home: &home, stores: &stores, sources: &sources });
-    print!("{}", report.render(Style::Plain));
+    let store = arguments.next().unwrap_or_else(|| home.clone());
+    let cache = home.join("cache");
+    let patient =
+        Patient { home: &home, stores: &Stores::new(&store), sources: &Sources::from_env()? };
+    let templates = Templates::open(home.join("templates"));
+    let places = VmPlaces { templates: &templates, cache: &cache };
+    print!("{}", Report::examine_all(&patient, &places).await.render(Style::Plain));
     Ok(())
 }

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use boxwood_vmm::BootFiles;
+
 use crate::error::Error;
 use crate::guest_binary::GuestBinary;
 use crate::initramfs::{self, Initramfs};
@@ -89,6 +91,24 @@ impl Assets {
         let kernel = Kernel::prepare(&writer, &sources.kernel, progress)?;
         progress(Progress::BuildingInitramfs);
         Self::with_kernel(&writer, stores, kernel, guest)
+    }
+
+    /// What a template is baked from, for the crate that does it.
+    pub fn boot_files(&self) -> BootFiles {
+        BootFiles {
+            vmlinux: self.vmlinux.clone(),
+            vmlinux_sha256: self.vmlinux_sha256.clone(),
+            initramfs: self.initramfs.clone(),
+            initramfs_sha256: self.initramfs_sha256.clone(),
+        }
+    }
+
+    /// Like [`Assets::find`], and writes nothing: `None` where something is to be built first.
+    pub(crate) fn look(stores: &Stores, sources: &Sources) -> Result<Option<Self>, Error> {
+        let guest = GuestBinary::find(sources.guest.as_deref())?;
+        let Some(kernel) = Kernel::find(stores, &sources.kernel)? else { return Ok(None) };
+        let initramfs = Initramfs::find(stores, &kernel, &guest)?;
+        Ok(initramfs.map(|initramfs| Self::of(&kernel, initramfs, guest)))
     }
 
     fn writer(stores: &Stores, progress: &mut dyn FnMut(Progress)) -> Result<Writer, Error> {

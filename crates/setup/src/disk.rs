@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use boxwood_vmm::BOX_DISK_BYTES;
 use rustix::fs::{SeekFrom, copy_file_range, ftruncate, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
@@ -15,9 +16,6 @@ use crate::command::helper;
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::store::{Stores, Writer, sync};
-
-/// How large a box's disk looks: 32 GiB. Only what is written takes space.
-pub const BOX_DISK_BYTES: u64 = 32 << 30;
 
 /// Change the name with the contents: a store keeps what an older version made.
 const PLACE: &str = "disk/blank-v1.ext4";

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::disk::BOX_DISK_BYTES;
+use boxwood_vmm::BOX_DISK_BYTES;
 
 /// Why the host is not ready for boxes.
 #[derive(Debug, thiserror::Error)]

@@ -22,8 +22,8 @@ mod store;
 mod sys;
 
 pub use assets::Assets;
-pub use disk::{BOX_DISK_BYTES, BlankDisk};
-pub use doctor::{Check, Patient, Report, Status, Style};
+pub use disk::BlankDisk;
+pub use doctor::{Check, Patient, Report, Status, Style, VmPlaces};
 pub use error::{BzImageFault, ElfFault, Error, ModuleFault};
 pub use progress::Progress;
 pub use sources::{KernelSource, Sources};

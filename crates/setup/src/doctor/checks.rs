@@ -1,9 +1,8 @@
-//! The single checks: each looks, judges by a pure function where there is a number to judge, and
+//! The checks of the host itself: each looks, judges by a pure function where there is a number to judge, and
 //! says what to do. Called by `doctor`.
 
-use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use boxwood_types::ByteSize;
 use rustix::fs::{Access, access, statvfs};
@@ -18,7 +17,7 @@ use crate::guest_binary::GuestBinary;
 use crate::kernel::{self, Kernel};
 use crate::sources::KernelSource;
 
-use super::{Check, Patient};
+use super::{Check, Patient, chain};
 
 /// A box's disk and log grow; with less than this left the first box fills the host.
 const SPACE_NEEDED: u64 = 1 << 30;
@@ -36,7 +35,6 @@ const PROCESSES_WISHED: u64 = 1024;
 pub(super) fn all(patient: &Patient<'_>) -> Vec<Check> {
     let distro = Distro::current();
     vec![
-        qemu(distro),
         kernel(patient, distro),
         guest(patient),
         disk(patient, distro),
@@ -48,18 +46,6 @@ pub(super) fn all(patient: &Patient<'_>) -> Vec<Check> {
         sandbox(&fs::read_to_string(SECCOMP_ACTIONS).unwrap_or_default()),
         user(geteuid().is_root()),
     ]
-}
-
-fn qemu(distro: Distro) -> Check {
-    const NAME: &str = "qemu";
-    let named = env::var_os("BOXWOOD_QEMU").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let found = ["qemu-system-x86_64-microvm", "qemu-system-x86_64", "qemu-kvm"]
-        .iter()
-        .find_map(|program| find_program(program));
-    match named.or(found) {
-        Some(path) => Check::ok(NAME, path.display().to_string()),
-        None => Check::fail(NAME, "not installed", install(distro.package(Need::Qemu))),
-    }
 }
 
 fn kernel(patient: &Patient<'_>, distro: Distro) -> Check {
@@ -267,17 +253,6 @@ fn existing(path: &Path) -> &Path {
     })
 }
 
-/// An error with its causes, in one line.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
 /// What is wrong, without what to do: that is the remedy's.
 fn first_clause(error: &Error) -> String {
     let text = chain(error);
@@ -286,10 +261,8 @@ fn first_clause(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Report, Status};
+    use super::super::Status;
     use super::*;
-    use crate::sources::Sources;
-    use crate::store::Stores;
 
     #[test]
     fn too_little_space_fails_and_little_warns() {
@@ -337,29 +310,5 @@ mod tests {
         fs::write(directory.path().join("file"), "").unwrap();
         assert_eq!(home(&directory.path().join("file")).status, Status::Fail);
         assert_eq!(home(Path::new("boxwood-not-there")).status, Status::Ok);
-    }
-
-    #[test]
-    fn every_finding_that_is_not_good_has_a_remedy() {
-        let directory = tempfile::tempdir().unwrap();
-        let absent = directory.path().join("absent");
-        let sources = Sources {
-            kernel: KernelSource::Files { image: absent.clone(), modules: None },
-            guest: Some(absent.clone()),
-        };
-        let stores = Stores::new(directory.path());
-        let patient = Patient { home: &absent, stores: &stores, sources: &sources };
-        let report = Report::examine(&patient);
-        assert!(!report.can_run());
-        for name in ["kernel", "guest binary"] {
-            let check = report.checks.iter().find(|check| check.name == name).unwrap();
-            assert_eq!(check.status, Status::Fail, "{check:?}");
-            assert!(check.detail.contains("absent"), "{check:?}");
-        }
-        for check in &report.checks {
-            assert_eq!(check.remedy.is_none(), check.status == Status::Ok, "{check:?}");
-            assert!(!check.detail.contains('\n'), "{check:?}");
-        }
-        assert!(!absent.exists() && fs::read_dir(directory.path()).unwrap().next().is_none());
     }
 }

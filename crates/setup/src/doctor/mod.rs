@@ -2,9 +2,11 @@
 //! and `setup`.
 
 mod checks;
+mod vm;
 
 use std::path::Path;
 
+use boxwood_vmm::Templates;
 use serde::{Deserialize, Serialize};
 
 use crate::sources::Sources;
@@ -19,6 +21,15 @@ pub struct Patient<'a> {
     pub stores: &'a Stores,
     /// Which of them the user wants.
     pub sources: &'a Sources,
+}
+
+/// Where a VM's things are: for the checks that need more than a look at files.
+#[derive(Clone, Copy, Debug)]
+pub struct VmPlaces<'a> {
+    /// The templates.
+    pub templates: &'a Templates,
+    /// What was measured since the host booted.
+    pub cache: &'a Path,
 }
 
 /// The findings, one for each thing a box needs.
@@ -82,10 +93,31 @@ impl Check {
     }
 }
 
+/// An error with its causes, in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 impl Report {
-    /// Looks at everything. Changes nothing, and downloads nothing.
+    /// Looks at the host and at files. Downloads, builds and measures nothing.
     pub fn examine(patient: &Patient<'_>) -> Self {
-        Report { checks: checks::all(patient) }
+        let mut checks = vec![vm::qemu_on_path()];
+        checks.extend(checks::all(patient));
+        Report { checks }
+    }
+
+    /// Looks at everything, the accelerator, QEMU and the template too. Downloads and builds
+    /// nothing; what it measures is kept in the cache. Blocks for up to a second the first time.
+    pub async fn examine_all(patient: &Patient<'_>, places: &VmPlaces<'_>) -> Self {
+        let mut checks = vm::all(patient, places).await;
+        checks.extend(checks::all(patient));
+        Report { checks }
     }
 
     /// Whether a box can be started: nothing failed.
@@ -125,7 +157,40 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::sources::KernelSource;
+
+    #[tokio::test]
+    async fn every_finding_that_is_not_good_has_a_remedy_and_nothing_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let (absent, cache) = (directory.path().join("absent"), directory.path().join("cache"));
+        let sources = Sources {
+            kernel: KernelSource::Files { image: absent.clone(), modules: None },
+            guest: Some(absent.clone()),
+        };
+        let patient = Patient { home: &absent, stores: &Stores::new(&absent), sources: &sources };
+        let places = VmPlaces {
+            templates: &Templates::open(absent.join("templates")).with_cache(&cache),
+            cache: &cache,
+        };
+        let report = Report::examine_all(&patient, &places).await;
+        assert!(!report.can_run());
+        for name in ["kernel", "guest binary"] {
+            let check = report.checks.iter().find(|check| check.name == name).unwrap();
+            assert_eq!(check.status, Status::Fail, "{check:?}");
+            assert!(check.detail.contains("absent"), "{check:?}");
+        }
+        for check in &report.checks {
+            assert_eq!(check.remedy.is_none(), check.status == Status::Ok, "{check:?}");
+            assert!(!check.detail.contains('\n'), "{check:?}");
+        }
+        assert!(!absent.exists());
+        for entry in fs::read_dir(directory.path()).unwrap() {
+            assert_eq!(entry.unwrap().path(), cache);
+        }
+    }
 
     fn sample() -> Report {
         Report {
