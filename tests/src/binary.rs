@@ -1,0 +1,45 @@
+//! What is tested and where it is. Called by the lab and by the tests that look at the host.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// The folder of the workspace.
+pub fn workspace() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package)
+}
+
+/// The binary under test: `BOXWOOD_BIN`, or what was built last for release, or for development.
+///
+/// # Panics
+/// When there is none.
+pub(crate) fn boxwood() -> &'static Path {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        if let Some(named) = std::env::var_os("BOXWOOD_BIN") {
+            let named = PathBuf::from(named);
+            return std::path::absolute(workspace().join(named)).ok().filter(|path| path.exists());
+        }
+        let target = target();
+        let built = ["release", "debug"].map(|profile| target.join(profile).join("boxwood"));
+        built.into_iter().find(|path| path.exists())
+    });
+    found.as_deref().expect("no boxwood to test: run 'make build', or name one in BOXWOOD_BIN")
+}
+
+/// Where cargo builds.
+pub(crate) fn target() -> PathBuf {
+    let named = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    named.unwrap_or_else(|| workspace().join("target"))
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Whether a program is on the path.
+pub fn host_has(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

@@ -1,0 +1,17 @@
+//! Tests with real VMs. Each runs the built `boxwood` in a lab of its own; a test whose name begins
+//! with a letter and a number holds that number of the contract.
+
+// A test that can't go on panics; its helpers are tests, too.
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod crashes;
+mod images;
+mod leaving;
+mod lifecycle;
+mod main_process;
+mod ordinary_user;
+mod rebirth;
+mod results;
+mod streams;
+mod templates;

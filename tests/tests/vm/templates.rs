@@ -1,0 +1,196 @@
+//! Contract S1: templates are baked once, checked before use, and baked again when they are not what
+//! they were.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use boxwood_tests::{Folder, Lab, Running, StoreKind};
+use rustix::process::Signal;
+
+/// The templates' folders.
+fn baked(lab: &Lab) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(lab.store().join("templates")) else { return Vec::new() };
+    let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut folders: Vec<PathBuf> =
+        folders.filter(|path| path.join("manifest.json").exists()).collect();
+    folders.sort();
+    folders
+}
+
+/// Whatever in the templates' folder is no template and no lock.
+fn unfinished(lab: &Lab) -> Vec<PathBuf> {
+    let entries = fs::read_dir(lab.store().join("templates")).unwrap();
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths.filter(|path| path.is_dir() && !path.join("manifest.json").exists()).collect()
+}
+
+#[test]
+fn templates_are_listed_and_removed_and_baked_again() {
+    let lab = Lab::with(StoreKind::CopiedTemplates);
+    let keys = || lab.boxwood(["template", "ls", "-q"]).output().exits(0).lines();
+    let before = keys();
+    assert!(!before.is_empty());
+    let shapes =
+        lab.boxwood(["template", "ls", "--format", "{{.Shape}}"]).output().exits(0).lines();
+    let default =
+        shapes.iter().position(|shape| shape == "1cpu-512mib").expect("the default shape");
+    let key = before[default].clone();
+    let listed = lab.boxwood(["template", "ls"]).output().exits(0).text();
+    assert!(listed.starts_with("KEY") && listed.contains("1cpu-512mib"), "{listed}");
+    // A box that runs keeps what it was restored from.
+    let mut run = lab
+        .run(["-i", "busybox", "sh", "-c", "echo ready; cat; head -c 9 /bin/busybox | wc -c"])
+        .spawn();
+    drop(run.says("ready\n"));
+    lab.boxwood(["template", "rm", &key]).output().exits(0).prints(format!("{key}\n"));
+    assert!(!keys().contains(&key));
+    run.close_stdin();
+    run.wait().exits(0).prints("ready\n9\n");
+    lab.boxwood(["template", "rm", "no-such-key"]).output().refused(&["no-such-key"]);
+    // The next run says that it bakes, on standard error, and runs.
+    let run = lab.run(["busybox", "echo", "hi"]).output().exits(0).prints("hi\n");
+    assert!(!run.complaint().is_empty(), "{run:?}");
+    assert!(keys().contains(&key));
+    lab.run(["busybox", "true"]).output().exits(0).quietly();
+    lab.boxwood(["template", "rm", "--all"]).output().exits(0);
+    assert_eq!(keys(), [""; 0]);
+    assert_eq!(unfinished(&lab), Vec::<PathBuf>::new());
+}
+
+/// The largest file of the default template, which is its RAM, and the others.
+fn files_of(template: &Path) -> Vec<(u64, PathBuf)> {
+    let entries = fs::read_dir(template).unwrap();
+    let mut files: Vec<(u64, PathBuf)> = entries
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (fs::metadata(&path).unwrap().size(), path))
+        .collect();
+    files.sort();
+    files.reverse();
+    files
+}
+
+fn template_of_default_shape(lab: &Lab) -> PathBuf {
+    let format = "{{.Key}} {{.Shape}}";
+    let lines = lab.boxwood(["template", "ls", "--format", format]).output().exits(0).lines();
+    let line = lines.iter().find(|line| line.ends_with(" 1cpu-512mib")).expect("the default shape");
+    lab.store().join("templates").join(line.split(' ').next().unwrap())
+}
+
+/// Changes one byte and nothing that is easily seen: neither the size nor the time.
+fn flip(path: &Path, at: u64) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let time = file.metadata().unwrap().modified().unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+    file.set_modified(time).unwrap();
+}
+
+#[track_caller]
+fn is_baked_again_with_a_reason(lab: &Lab) {
+    let run = lab.run(["busybox", "echo", "hi"]).output().exits(0).prints("hi\n");
+    let reason = run.complaint();
+    assert!(reason.lines().any(|line| line.contains("template")), "no reason in {run:?}");
+    lab.run(["busybox", "echo", "hi"]).output().exits(0).prints("hi\n").quietly();
+}
+
+#[test]
+fn s1_a_flipped_byte_in_a_templates_memory_is_found_and_it_is_baked_again() {
+    let lab = Lab::with(StoreKind::CopiedTemplates);
+    lab.run(["busybox", "true"]).output().exits(0).quietly();
+    let template = template_of_default_shape(&lab);
+    let (_, ram) = files_of(&template).swap_remove(0);
+    // In the middle of what the file really holds.
+    let file = File::open(&ram).unwrap();
+    let start = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(16 << 20)).unwrap();
+    flip(&ram, start + 100);
+    is_baked_again_with_a_reason(&lab);
+}
+
+#[test]
+fn s1_a_flipped_byte_in_a_templates_state_is_found_and_it_is_baked_again() {
+    let lab = Lab::with(StoreKind::CopiedTemplates);
+    lab.run(["busybox", "true"]).output().exits(0).quietly();
+    let template = template_of_default_shape(&lab);
+    let files = files_of(&template);
+    let state = files.iter().map(|(_, path)| path);
+    let mut state =
+        state.filter(|path| path.file_name().is_some_and(|name| name != "manifest.json"));
+    let state = state.nth(1).expect("a template has a state beside its memory");
+    flip(state, fs::metadata(state).unwrap().size() / 2);
+    is_baked_again_with_a_reason(&lab);
+}
+
+#[test]
+fn s1_half_a_template_is_never_used() {
+    let lab = Lab::with(StoreKind::CopiedTemplates);
+    let template = template_of_default_shape(&lab);
+    let files = files_of(&template);
+    let ram = &files[0].1;
+    File::options().write(true).open(ram).unwrap().set_len(64 << 20).unwrap();
+    is_baked_again_with_a_reason(&lab);
+    fs::write(template_of_default_shape(&lab).join("manifest.json"), "{").unwrap();
+    let run = lab.run(["busybox", "echo", "hi"]).output();
+    run.exits(0).prints("hi\n");
+}
+
+#[test]
+fn s1_a_bake_that_is_killed_leaves_nothing_that_the_next_run_minds() {
+    let lab = Lab::with(StoreKind::OwnTemplates);
+    let templates = lab.store().join("templates");
+    fs::create_dir_all(&templates).unwrap();
+    let folder = Folder::watch(&templates);
+    let run = lab.run(["-m", "64m", "busybox", "echo", "hi"]).spawn();
+    folder.until(|| (!unfinished(&lab).is_empty()).then_some(()));
+    let half = Folder::watch(&unfinished(&lab)[0]);
+    half.until(|| {
+        let entries = fs::read_dir(&unfinished(&lab)[0]).unwrap();
+        let written: u64 = entries.map(|entry| entry.unwrap().metadata().unwrap().blocks()).sum();
+        (written > 0).then_some(())
+    });
+    run.signal(Signal::KILL);
+    drop(run.wait());
+    assert_eq!(baked(&lab), Vec::<PathBuf>::new());
+    lab.is_clean();
+    let next = lab.run(["-m", "64m", "busybox", "echo", "hi"]).output();
+    next.exits(0).prints("hi\n");
+    assert_eq!(baked(&lab).len(), 1);
+    assert_eq!(unfinished(&lab), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn s1_first_users_at_once_bake_once() {
+    let lab = Lab::with(StoreKind::OwnTemplates);
+    let args = ["-m", "64m", "busybox", "echo", "hi"];
+    let first: Vec<Running> = (0..4).map(|_| lab.run(args).spawn()).collect();
+    let ended: Vec<_> = first.into_iter().map(Running::wait).collect();
+    let mut baking = 0;
+    for run in ended {
+        baking += usize::from(run.complaint().contains("bak") && !run.complaint().contains("wait"));
+        run.exits(0).prints("hi\n");
+    }
+    assert_eq!(baking, 1);
+    assert_eq!(baked(&lab).len(), 1);
+    assert_eq!(unfinished(&lab), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn setup_makes_everything_ready_so_that_a_run_is_silent() {
+    let lab = Lab::with(StoreKind::OwnTemplates);
+    let setup = lab.boxwood(["setup", "-m", "64m"]).output().exits(0);
+    assert!(setup.text().starts_with("ready"), "{setup:?}");
+    lab.run(["-m", "64m", "busybox", "true"]).output().exits(0).quietly();
+    lab.boxwood(["setup", "-m", "64m"]).output().exits(0).quietly();
+}
+
+#[test]
+fn a_busy_host_does_not_hinder_a_bake() {
+    let lab = Lab::with(StoreKind::OwnTemplates);
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let loads: Vec<Running> =
+        (0..cpus).map(|_| lab.program("sh").args(["-c", "while :; do :; done"]).spawn()).collect();
+    let run = lab.run(["-m", "64m", "busybox", "echo", "hi"]).output();
+    drop(loads);
+    run.exits(0).prints("hi\n");
+}
