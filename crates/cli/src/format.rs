@@ -1,5 +1,6 @@
 //! `--format`: Go templates, JSON, and the tables people see without it.
 
+use crate::out::say;
 use anyhow::{Context, anyhow};
 use comfy_table::{ContentArrangement, Table, presets};
 use gotmpl::{Template, to_value};
@@ -36,7 +37,7 @@ impl Format {
         columns: &[(&'static str, &'static str)],
     ) -> anyhow::Result<()> {
         match self {
-            Format::Json => rows.iter().for_each(|row| println!("{row}")),
+            Format::Json => rows.iter().try_for_each(|row| say!("{row}"))?,
             Format::Table(columns) => {
                 let cells = |row: &Value| -> Vec<String> {
                     let cell = |(_, field): &(&str, &str)| match &row[*field] {
@@ -46,11 +47,11 @@ impl Format {
                     columns.iter().map(cell).collect()
                 };
                 let heading = columns.iter().map(|(heading, _)| (*heading).to_owned()).collect();
-                print_aligned(heading, rows.iter().map(cells));
+                print_aligned(heading, rows.iter().map(cells))?;
             }
             Format::Template { text, headings: false } => {
                 for row in rows {
-                    println!("{}", execute(text, row)?);
+                    say!("{}", execute(text, row)?)?;
                 }
             }
             Format::Template { text, headings: true } => {
@@ -61,7 +62,7 @@ impl Format {
                 let split = |line: String| line.split('\t').map(str::to_owned).collect();
                 let lines: Vec<String> =
                     rows.iter().map(|row| execute(text, row)).collect::<Result<_, _>>()?;
-                print_aligned(split(heading), lines.into_iter().map(split));
+                print_aligned(split(heading), lines.into_iter().map(split))?;
             }
         }
         Ok(())
@@ -144,7 +145,10 @@ mod functions {
     }
 }
 
-fn print_aligned(heading: Vec<String>, rows: impl Iterator<Item = Vec<String>>) {
+fn print_aligned(
+    heading: Vec<String>,
+    rows: impl Iterator<Item = Vec<String>>,
+) -> anyhow::Result<()> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(heading);
@@ -155,8 +159,9 @@ fn print_aligned(heading: Vec<String>, rows: impl Iterator<Item = Vec<String>>) 
         column.set_padding((0, 3));
     }
     for line in table.to_string().lines() {
-        println!("{}", line.trim_end());
+        say!("{}", line.trim_end())?;
     }
+    Ok(())
 }
 
 /// What others named must not move the cursor.

@@ -3,6 +3,7 @@
 
 mod envfile;
 mod format;
+mod out;
 mod progress;
 mod sys;
 mod times;
@@ -11,6 +12,7 @@ mod verbs;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use crate::out::say;
 use anyhow::Context;
 use boxwood_runtime::{Locations, Runtime};
 use clap::error::ErrorKind;
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(code) => code,
+        Err(error) if out::is_hang_up(&error) => ExitCode::from(sys::BROKEN_PIPE),
         Err(error) => {
             complain(&error);
             ExitCode::from(REFUSED)
@@ -150,7 +153,7 @@ where
     let mut code = ExitCode::SUCCESS;
     for name in names {
         match work(name).await {
-            Ok(()) => println!("{name}"),
+            Ok(()) => say!("{name}")?,
             Err(error) => {
                 complain(&error);
                 code = ExitCode::from(REFUSED);

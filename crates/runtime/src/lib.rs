@@ -41,7 +41,6 @@ pub use shim_client::{FromShim, ShimReader, ShimWriter};
 pub use start::{Held, Started};
 
 use boxwood_image::ImageStore;
-use boxwood_setup::Stores;
 use boxwood_state::Home;
 
 /// A home and what its boxes are made from.
@@ -79,14 +78,5 @@ impl Runtime {
     /// When it can't be made or entered.
     pub fn images(&self) -> Result<ImageStore, Error> {
         Ok(ImageStore::open(&self.locations.images())?)
-    }
-
-    /// The stores of what VMs are booted with: the own one, then the system's.
-    pub fn stores(&self) -> Stores {
-        let stores = Stores::new(&self.locations.store);
-        match &self.locations.system_store {
-            Some(system) => stores.with_shared(system),
-            None => stores,
-        }
     }
 }

@@ -2,14 +2,13 @@
 //! of it is there; whatever is missing is made, once, and the caller hears of each step.
 
 use std::fmt;
-use std::path::Path;
 
 use boxwood_image::Image;
-use boxwood_setup::{Assets, BlankDisk, Sources};
+use boxwood_setup::{Assets, BlankDisk, Sources, Stores};
 use boxwood_shim::greeting;
 use boxwood_state::TemplateRef;
 use boxwood_types::Shape;
-use boxwood_vmm::{BakeRequest, BootFiles, Engine, Templates};
+use boxwood_vmm::{BakeRequest, Engine, Templates};
 
 use crate::{Error, Locations, Runtime};
 
@@ -65,7 +64,8 @@ impl Runtime {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Prepared, Error> {
         let image = self.images()?.resolve(image)?;
-        let (stores, sources) = (self.stores(), Sources::from_env()?);
+        // Blocks while a kernel is fetched, once: the caller has nothing else to do meanwhile.
+        let (stores, sources) = (stores(&self.locations), Sources::from_env()?);
         let mut step = |step| progress(Progress::Setup(step));
         let assets = Assets::ensure(&stores, &sources, &mut step)?;
         let blank = BlankDisk::ensure(&stores, &mut step)?;
@@ -79,7 +79,7 @@ impl Runtime {
     /// When it could not be had; the old one stays in use.
     pub async fn refresh(&self, progress: &mut dyn FnMut(Progress)) -> Result<(), Error> {
         let mut step = |step| progress(Progress::Setup(step));
-        Assets::refresh(&self.stores(), &Sources::from_env()?, &mut step)?;
+        Assets::refresh(&stores(&self.locations), &Sources::from_env()?, &mut step)?;
         Ok(())
     }
 
@@ -93,7 +93,7 @@ impl Runtime {
         let accelerator = boxwood_vmm::probe(&cache)?.accelerator;
         let engine = Engine::find(accelerator, &cache)?;
         let store = self.locations.templates();
-        let boot = boot_files(assets);
+        let boot = assets.boot_files();
         let within = BakeRequest::WITHIN;
         let request = BakeRequest { engine: &engine, accelerator, boot: &boot, shape, within };
         let idle = async |channel| {
@@ -116,13 +116,11 @@ pub(crate) fn templates(locations: &Locations) -> Templates {
     Templates::open(locations.templates()).with_cache(locations.cache())
 }
 
-/// What a template is booted with.
-pub(crate) fn boot_files(assets: &Assets) -> BootFiles {
-    let path = |path: &Path| path.to_owned();
-    BootFiles {
-        vmlinux: path(&assets.vmlinux),
-        vmlinux_sha256: assets.vmlinux_sha256.clone(),
-        initramfs: path(&assets.initramfs),
-        initramfs_sha256: assets.initramfs_sha256.clone(),
+/// The stores of what VMs are booted with: the own one, then the system's.
+pub(crate) fn stores(locations: &Locations) -> Stores {
+    let stores = Stores::new(&locations.store);
+    match &locations.system_store {
+        Some(system) => stores.with_shared(system),
+        None => stores,
     }
 }

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::out::say;
 use crate::sys::BROKEN_PIPE;
 
 /// Which of the client's streams are main's.
@@ -77,7 +78,7 @@ pub(crate) async fn until_started(started: Started, id: &BoxId) -> anyhow::Resul
     loop {
         match reader.next().await? {
             Some(FromShim::Reply(Reply::Started { .. })) => {
-                println!("{id}");
+                say!("{id}")?;
                 return Ok(ExitCode::SUCCESS);
             }
             Some(FromShim::Reply(Reply::Ended { exit })) => {

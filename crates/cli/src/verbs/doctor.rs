@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use boxwood_runtime::setup::Style;
 use boxwood_runtime::{Locations, examine};
 
+use crate::out::say;
 use crate::{REFUSED, wait_for};
 
 /// Check whether boxes can run here, and say what to do if not
@@ -22,10 +23,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let report = wait_for(async { Ok(examine(&Locations::from_environment()).await?) })?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say!("{}", serde_json::to_string_pretty(&report)?)?;
     } else {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        print!("{}", report.render(if colour { Style::Colour } else { Style::Plain }));
+        crate::out::bytes(
+            report.render(if colour { Style::Colour } else { Style::Plain }).as_bytes(),
+        )?;
     }
     Ok(ExitCode::from(if report.can_run() { 0 } else { REFUSED }))
 }

@@ -9,6 +9,7 @@ use boxwood_types::ByteSize;
 use serde_json::{Value, json};
 
 use crate::format::Format;
+use crate::out::say;
 use crate::{open_runtime, times};
 
 const COLUMNS: [(&str, &str); 5] = [
@@ -57,7 +58,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.quiet {
         let mut ids: Vec<&str> = rows.iter().filter_map(|row| row["ID"].as_str()).collect();
         ids.dedup();
-        ids.into_iter().for_each(|id| println!("{id}"));
+        ids.into_iter().try_for_each(|id| say!("{id}"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let format = if args.json { Some("json") } else { args.format.as_deref() };

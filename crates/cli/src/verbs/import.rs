@@ -8,6 +8,7 @@ use boxwood_runtime::image::{ImageConfig, Import, Source};
 use boxwood_types::ImageName;
 
 use super::load::show;
+use crate::out::say;
 use crate::{open_runtime, progress};
 
 /// Make an image of a root file system: a tar archive or a directory
@@ -57,6 +58,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let import = Import { source, name: args.name.clone(), config };
     let loaded = store.import(import, &mut |step| show(&mut work, &step))?;
     work.done();
-    println!("{}", loaded.id);
+    say!("{}", loaded.id)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use boxwood_runtime::view;
 use serde_json::Value;
 
+use crate::out::say;
 use crate::{REFUSED, complain, format, open_runtime, times};
 
 /// Show everything about boxes
@@ -35,11 +36,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     match args.format.as_deref() {
-        None => println!("{:#}", Value::Array(views)),
-        Some("json") => println!("{}", Value::Array(views)),
+        None => say!("{:#}", Value::Array(views))?,
+        Some("json") => say!("{}", Value::Array(views))?,
         Some(template) => {
             for view in &views {
-                println!("{}", format::execute(&format::unescape(template), view)?);
+                say!("{}", format::execute(&format::unescape(template), view)?)?;
             }
         }
     }

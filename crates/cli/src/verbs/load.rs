@@ -8,6 +8,7 @@ use anyhow::bail;
 use boxwood_runtime::image::{Progress, Source};
 use boxwood_types::{ByteSize, ImageName};
 
+use crate::out::say;
 use crate::{open_runtime, progress};
 
 /// Load images from an archive or an OCI layout directory
@@ -39,10 +40,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     work.done();
     for image in loaded {
         if args.quiet || image.names.is_empty() {
-            println!("{}{}", if args.quiet { "" } else { "Loaded image ID: " }, image.id);
+            say!("{}{}", if args.quiet { "" } else { "Loaded image ID: " }, image.id)?;
         } else {
             for name in image.names.iter().map(ImageName::familiar) {
-                println!("Loaded image: {name}");
+                say!("Loaded image: {name}")?;
             }
         }
     }

@@ -9,6 +9,7 @@ use boxwood_types::BoxState;
 use serde_json::{Value, json};
 
 use crate::format::Format;
+use crate::out::say;
 use crate::{open_runtime, times};
 
 const COLUMNS: [(&str, &str); 6] = [
@@ -54,7 +55,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let now = Moment::now();
     let rows: Vec<Value> = listed.iter().map(|one| row(one, now, args.no_trunc)).collect();
     if args.quiet {
-        rows.iter().filter_map(|row| row["ID"].as_str()).for_each(|id| println!("{id}"));
+        rows.iter().filter_map(|row| row["ID"].as_str()).try_for_each(|id| say!("{id}"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let format = if args.json { Some("json") } else { args.format.as_deref() };

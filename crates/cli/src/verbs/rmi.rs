@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use boxwood_runtime::image::Removal;
 use boxwood_types::{Digest, ImageName};
 
+use crate::out::say;
 use crate::{REFUSED, complain, open_runtime};
 
 /// Remove images
@@ -35,10 +36,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         match store.remove(image, removal) {
             Ok(removed) => {
                 for name in removed.untagged.iter().map(ImageName::familiar) {
-                    println!("Untagged: {name}");
+                    say!("Untagged: {name}")?;
                 }
                 if let Some(id) = removed.deleted {
-                    println!("Deleted: {id}");
+                    say!("Deleted: {id}")?;
                 }
             }
             Err(error) => {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use boxwood_types::{ByteSize, Shape};
 
+use crate::out::say;
 use crate::{open_runtime, progress, wait_for};
 
 /// Get everything ready: kernel, guest, default image, template
@@ -36,6 +37,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     });
     work.done();
     let prepared = result?;
-    println!("ready: template {}, image busybox", prepared.template.key);
+    say!("ready: template {}, image busybox", prepared.template.key)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ use boxwood_types::ByteSize;
 use serde_json::{Value, json};
 
 use crate::format::Format;
+use crate::out::say;
 use crate::{REFUSED, complain, open_runtime, times, wait_for};
 
 const COLUMNS: [(&str, &str); 6] = [
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Verb::Ls { format, quiet } => {
             let now = Moment::now();
             if *quiet {
-                infos.iter().for_each(|info| println!("{}", info.key));
+                infos.iter().try_for_each(|info| say!("{}", info.key))?;
                 return Ok(ExitCode::SUCCESS);
             }
             let rows: Vec<Value> = infos
@@ -97,7 +98,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     _ => Err(anyhow!("'{text}' is the beginning of more than one template's key")),
                 };
                 match result {
-                    Ok(()) => println!("{text}"),
+                    Ok(()) => say!("{text}")?,
                     Err(error) => {
                         complain(&error);
                         code = ExitCode::from(REFUSED);

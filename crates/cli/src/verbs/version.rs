@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::out::say;
 use serde_json::json;
 
 /// Show the version
@@ -15,9 +16,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let version = env!("CARGO_PKG_VERSION");
     if args.json {
-        println!("{}", json!({ "Version": version, "Os": "linux", "Arch": "amd64" }));
+        say!("{}", json!({ "Version": version, "Os": "linux", "Arch": "amd64" }))?;
     } else {
-        println!("boxwood {version}");
+        say!("boxwood {version}")?;
     }
     Ok(ExitCode::SUCCESS)
 }

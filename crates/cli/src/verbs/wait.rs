@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::out::say;
 use crate::{REFUSED, complain, open_runtime, wait_for};
 
 /// Wait until boxes have ended and print their exit codes
@@ -21,7 +22,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         for name in &args.boxes {
             let ended = async { runtime.wait(runtime.find(name)?).await };
             match ended.await {
-                Ok(exit) => println!("{}", exit.code),
+                Ok(exit) => say!("{}", exit.code)?,
                 Err(error) => {
                     complain(&error.into());
                     code = ExitCode::from(REFUSED);

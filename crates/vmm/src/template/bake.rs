@@ -207,7 +207,7 @@ impl Booting {
             start: Start::Boot {
                 vmlinux: boot[0].as_raw_fd(),
                 initramfs: boot[1].as_raw_fd(),
-                kernel_arguments: &command::kernel_arguments(tsc_khz),
+                kernel_arguments: &command::kernel_arguments(binding.accelerator, tsc_khz),
             },
             files: launch::Files {
                 image: &image,

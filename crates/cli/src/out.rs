@@ -1,0 +1,33 @@
+//! Standard output, for verbs that print results. A reader that has gone ends the program the way a
+//! shell expects; a full disk is an error like any other.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use anyhow::Context;
+
+/// Prints a line.
+pub(crate) fn line(text: fmt::Arguments<'_>) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_fmt(text).and_then(|()| stdout.write_all(b"\n"));
+    written.and_then(|()| stdout.flush()).context("can't write to standard output")
+}
+
+/// Prints bytes as they are.
+pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    written.context("can't write to standard output")
+}
+
+/// Whether an error is that standard output's reader has gone.
+pub(crate) fn is_hang_up(error: &anyhow::Error) -> bool {
+    let broken = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(broken))
+}
+
+/// `println!` that returns an error instead of panicking.
+macro_rules! say {
+    ($($argument:tt)*) => { $crate::out::line(format_args!($($argument)*)) };
+}
+pub(crate) use say;
