@@ -240,3 +240,49 @@ fn fill(build: &mut Build, program: &[u8], applets: &[String], date: i64) -> Res
     let env = layer::symlink(b"../../bin/env").map_err(|error| error.to_string())?;
     put(build, "usr/bin/env", 0o777, NewNode::Leaf(env))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, ImageStore) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ImageStore::open(dir.path()).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn only_what_means_busybox_latest_is_made() {
+        for yes in ["busybox", "busybox:latest", "docker.io/library/busybox", "library/busybox"] {
+            assert!(is_default(yes), "{yes}");
+        }
+        for no in ["busybox:1", "me/busybox", "localhost/busybox", "", "busybox@sha256:00"] {
+            assert!(!is_default(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn the_same_program_makes_the_same_image() {
+        let (_one, one) = store();
+        let (_two, two) = store();
+        assert_eq!(one.make_default().unwrap().id, two.make_default().unwrap().id);
+        assert!(one.make_default().unwrap().existed);
+    }
+
+    #[test]
+    fn h13_what_is_no_static_busybox_is_refused() {
+        let (dir, store) = store();
+        let refused = |path: &Path| match store.make_default_from(path).unwrap_err() {
+            ImageError::BadBusybox { reason, .. } => reason,
+            other => panic!("{other}"),
+        };
+        assert!(refused(Path::new("/bin/ls")).contains("not a static program"));
+        assert!(refused(Path::new("/dev/zero")).contains("no program"));
+        let garbage = dir.path().join("garbage");
+        for bytes in [&b"\x7fELF\x02\x01"[..], b"#!/bin/sh\n", b"", &[0xff; 200]] {
+            std::fs::write(&garbage, bytes).unwrap();
+            assert!(refused(&garbage).contains("not a static program"));
+        }
+        assert!(store.make_default_from(&dir.path().join("missing")).is_err());
+    }
+}

@@ -75,8 +75,8 @@ pub(crate) struct Limits {
     pub(crate) names: u64,
     /// Bytes of the extended attributes of all entries.
     pub(crate) xattrs: u64,
-    /// Directory look-ups to resolve all paths: bounds the time that paths through chains of
-    /// symbolic links can burn.
+    /// Directory entries looked at to resolve all paths and marks: bounds the time that paths
+    /// through chains of symbolic links can burn.
     pub(crate) lookups: u64,
 }
 

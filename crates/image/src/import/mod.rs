@@ -55,12 +55,10 @@ impl ImageStore {
         };
         let diff_id = match opened {
             Ok(stream) => {
-                let placeholder = Digest::from_bytes(&[0; 32]);
                 let layer =
                     Merged { label: &input, ending: Ending::Marker, stored: None, diff_id: None };
                 let digests = build.merge(stream, layer, &mut |bytes| {
-                    let image = placeholder.clone();
-                    progress(Progress::Layer { image, layer: 1, layers: 1, bytes });
+                    progress(Progress::Layer { image: None, layer: 1, layers: 1, bytes });
                 })?;
                 Some(digests.plain)
             }

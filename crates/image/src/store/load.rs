@@ -18,8 +18,8 @@ pub enum Progress {
     },
     /// Merging a layer.
     Layer {
-        /// The image's ID.
-        image: Digest,
+        /// The image's ID; an import's is only known at its end.
+        image: Option<Digest>,
         /// Which layer, from 1.
         layer: usize,
         /// Of how many.
@@ -91,7 +91,7 @@ impl ImageStore {
                 diff_id: Some(&layer.diff_id),
             };
             build.merge(layer.region.reader(), merged, &mut |bytes| {
-                let image = plan.id.clone();
+                let image = Some(plan.id.clone());
                 progress(Progress::Layer { image, layer: at + 1, layers, bytes });
             })?;
         }

@@ -108,7 +108,7 @@ impl Tree {
     }
 
     /// Leaves below a directory only what this layer put there. Each directory is visited once per
-    /// layer, however often it is marked.
+    /// layer, however often it is marked; what is in it counts as looked up.
     fn hide_lower(&mut self, top: NodeId) {
         let layer = self.layer;
         let mut pending = vec![top];
@@ -119,6 +119,7 @@ impl Tree {
                 continue;
             }
             node.opaque = layer;
+            self.lookups += children.len() as u64;
             let (mut kept, mut hidden) = (Vec::new(), Vec::new());
             children.retain(|_, dentry| {
                 let keep = dentry.touched >= layer;

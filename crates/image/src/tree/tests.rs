@@ -72,6 +72,12 @@ fn h13_the_time_that_chains_of_links_burn_is_limited() {
 }
 
 #[test]
+fn h13_a_path_with_a_nul_is_refused() {
+    assert!(matches!(EntryPath::parse(b"a\0b"), Err(TreeError::Malformed(_))));
+    assert!(path("a").join(b"\0").is_err());
+}
+
+#[test]
 fn data_is_freed_when_the_last_name_goes_and_not_before() {
     let mut tree = tree(Limits::default());
     put(&mut tree, "d/a", file(1, 5)).unwrap();
@@ -89,7 +95,7 @@ fn data_is_freed_when_the_last_name_goes_and_not_before() {
 
 #[test]
 fn a_directory_is_looked_through_once_per_layer_however_often_it_is_marked() {
-    let mut tree = tree(Limits::default());
+    let mut tree = tree(Limits { lookups: 100_000, ..Limits::default() });
     put(&mut tree, "d/lower", file(0, 0)).unwrap();
     tree.begin_layer();
     for at in 0..20_000 {

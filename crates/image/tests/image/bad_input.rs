@@ -177,16 +177,38 @@ fn h13_a_blob_that_is_not_what_its_descriptor_says_is_refused() {
     };
     let whole = build();
     let mut tried = 0;
-    // Damage in any member that is used: in the data of the four blobs.
+    // Damage in each blob; byte 9 of a gzip file says what made it, and its content stays the same.
     for (at, name) in members(&whole) {
-        if name.starts_with("blobs/") {
-            let mut damaged = whole.clone();
-            damaged[at + 12] ^= 0x20;
-            refused(&damaged, &["blobs/sha256/"]);
-            tried += 1;
+        for byte in [9, 12] {
+            if name.starts_with("blobs/") {
+                let mut damaged = whole.clone();
+                damaged[at + byte] ^= 0x20;
+                refused(&damaged, &["blobs/sha256/"]);
+                tried += 1;
+            }
         }
     }
-    assert_eq!(tried, 3);
+    assert_eq!(tried, 6);
+}
+
+#[test]
+fn h13_a_manifest_or_configuration_under_a_wrong_digest_is_refused() {
+    let layer = || Tar::new().file("a", "content").end();
+    let forged = sha256(b"something else");
+
+    let mut oci = Oci::default();
+    let manifest = oci.image(&[layer()], PLAIN, "");
+    let manifest = oci.forge(&manifest);
+    oci.name(manifest);
+    refused(&oci.archive(), &["damaged", &forged]);
+
+    let mut oci = Oci::default();
+    let stored = oci.blob(archive::LAYER, &layer(), "");
+    let config = oci.blob(archive::CONFIG, archive::config(&[layer()]).as_bytes(), "");
+    let config = oci.forge(&config);
+    let manifest = oci.manifest(&config, &[stored], "");
+    oci.name(manifest);
+    refused(&oci.archive(), &["damaged", &forged]);
 }
 
 /// Where the data of each member starts.

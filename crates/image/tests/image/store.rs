@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use boxwood_image::{ErrorKind, Image, ImageError, ImageStore, Removal, Removed, Source};
 
 use crate::support::archive::{Tar, docker};
-use crate::support::{Scratch, chain};
+use crate::support::{Scratch, chain, erofs, tools};
 
 fn archive(name: &str, content: &str) -> Vec<u8> {
     docker(&[(&[name], &[Tar::new().file("a", content).end()])])
@@ -292,4 +292,23 @@ fn h1_a_load_killed_at_any_moment_leaves_nothing_and_half_an_image_is_never_seen
     let left: Vec<String> =
         scratch.files().into_iter().filter(|path| path.contains("store/tmp/")).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn busybox_is_there_when_it_is_asked_for() {
+    let scratch = Scratch::new();
+    assert!(scratch.store.list().unwrap().is_empty());
+    let image = scratch.store.resolve("busybox").unwrap_or_else(|error| panic!("{error}"));
+    tools::fsck(image.block());
+    let tree = erofs::Tree::read(image.block());
+    assert_eq!(image.config().cmd, ["sh"]);
+    assert!(image.config().env[0].starts_with("PATH="));
+    assert_eq!(tree.get("bin/sh").inode, tree.get("bin/busybox").inode);
+    assert_eq!(tree.get("bin/sh").mode, 0o100_755);
+    assert_eq!(tree.get("tmp").mode, 0o041_777);
+    assert_eq!(tree.text("usr/bin/env"), "../../bin/env");
+    assert!(tree.text("etc/passwd").starts_with("root:x:0:0:"));
+    assert!(tree.text("etc/group").contains("\nnogroup:x:65534:\n"));
+    scratch.store.remove("busybox", unused()).unwrap();
+    assert_eq!(scratch.store.resolve("docker.io/library/busybox:latest").unwrap().id(), image.id());
 }
