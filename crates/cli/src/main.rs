@@ -115,14 +115,30 @@ fn complain(error: &anyhow::Error) {
     eprintln!("boxwood: {}", parts.join(": "));
 }
 
-/// Help and version go to standard output and succeed; everything else is bad input.
+/// Help and version go to standard output and succeed; everything else is bad input, told in one
+/// line like every other error.
 fn usage(error: &clap::Error) -> ExitCode {
-    // If even this can't be printed, the exit code still tells.
-    let _ = error.print();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-        _ => ExitCode::from(REFUSED),
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    ) {
+        // If even this can't be printed, the exit code still tells.
+        let printed = error.print().is_ok()
+            && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+        return ExitCode::from(if printed { 0 } else { REFUSED });
     }
+    let text = error.to_string();
+    // What is wrong comes first, then tips and usage in paragraphs of their own.
+    let what: Vec<&str> =
+        text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    let what = what.join(" ");
+    let verb = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
+    let verb = verb.map(|verb| format!(" {verb}")).unwrap_or_default();
+    let help = if error.kind() == ErrorKind::InvalidSubcommand { String::new() } else { verb };
+    eprintln!("boxwood: {}; see 'boxwood{help} --help'", what.trim_start_matches("error: "));
+    ExitCode::from(REFUSED)
 }
 
 /// Opens the home that the environment names.
@@ -166,4 +182,14 @@ where
 /// Whether standard error is somebody's screen.
 fn on_a_terminal() -> bool {
     std::io::stderr().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
 }

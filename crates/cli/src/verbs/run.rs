@@ -14,7 +14,9 @@ use crate::{envfile, open_runtime, progress, wait_for};
 
 /// Run a command in a new box
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    disable_help_flag = true,
+    after_help = "Examples:
   boxwood run --rm busybox -- echo hello
   echo data | boxwood run --rm -i busybox wc -c
   boxwood run -d --name web -m 256m my/server
@@ -23,7 +25,8 @@ Exit codes:
   125        boxwood could not start the box; the reason is on standard error
   126, 127   the command can't be executed, or was not found
   128+n      signal n ended the command
-  otherwise  what the command returned")]
+  otherwise  what the command returned"
+)]
 pub(crate) struct Args {
     /// Remove the box when its command has ended
     #[arg(long)]
@@ -67,6 +70,9 @@ pub(crate) struct Args {
     /// Seconds from that signal to SIGKILL; -1 for ever
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     stop_timeout: Option<i64>,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// Print how long each step took on standard error
     #[arg(long, hide = true)]
     timings: bool,
