@@ -1,6 +1,6 @@
-//! Builds images by hand: `build_image STORE load ARCHIVE|LAYOUT`, `build_image STORE import
-//! ROOTFS NAME`, `build_image STORE busybox`, `build_image STORE list`. Prints what is in the store
-//! and how fast it got there.
+//! Builds images by hand and prints what is in the store and how fast it got there:
+//! `build_image STORE` and one of `load ARCHIVE|LAYOUT`, `import ROOTFS NAME`, `busybox`,
+//! `resolve NAME`, `list`.
 
 use std::path::Path;
 use std::time::Instant;
@@ -29,6 +29,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let (source, name) = (Source::Path(path.into()), Some(name.parse()?));
             let import = Import { source, name, config: ImageConfig::default() };
             println!("imported {}", store.import(import, &mut progress)?.id);
+        }
+        ["resolve", name] => {
+            let id = store.resolve(name)?.id().clone();
+            println!("{id} in {} us", start.elapsed().as_micros());
         }
         ["busybox"] => println!("made {}", store.make_default()?.id),
         ["list"] => {}

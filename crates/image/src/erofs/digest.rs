@@ -13,14 +13,15 @@ use super::data::is_zero;
 use crate::limits::BLOCK;
 
 /// SHA-256 over each block that is not all zeros: its number (64 bits, little-endian), its bytes.
-/// Reads only what is stored.
-pub(crate) fn content_digest(file: &File) -> io::Result<Digest> {
+/// Reads only what is stored, up to `limit`: where file systems know no holes, all of it counts as
+/// stored.
+pub(crate) fn content_digest(file: &File, limit: u64) -> io::Result<Digest> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut at = 0;
-    while let Some(data) = seek(file, SeekFrom::Data(at))? {
+    while let Some(data) = seek(file, SeekFrom::Data(at))?.filter(|data| *data < limit) {
         // A file that shrinks while it is read has no hole there; the read below then finds its end.
-        let end = seek(file, SeekFrom::Hole(data))?.unwrap_or(data);
+        let end = seek(file, SeekFrom::Hole(data))?.unwrap_or(data).min(limit);
         at = at.max(data / BLOCK * BLOCK);
         while at < end {
             let read = file.read_at(&mut buffer, at)?;

@@ -101,7 +101,8 @@ impl Build {
         let finished = erofs::finish(&mut self.tree, self.data).map_err(ImageError::Write)?;
         let temp = self.temp;
         let file = temp.file();
-        let digest = erofs::content_digest(file).map_err(failed("read", temp.path()))?;
+        let digest = erofs::content_digest(file, finished.content);
+        let digest = digest.map_err(failed("read", temp.path()))?;
         file.sync_all().map_err(failed("sync", temp.path()))?;
         let (content_bytes, inodes) = (finished.content, finished.inodes);
         Ok((temp, BlockRecord { digest, content_bytes, inodes }))

@@ -113,7 +113,11 @@ impl ImageStore {
         let path = self.dir.join("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(failed("open", &path))?;
-        file.lock().map_err(failed("lock", &path))?;
+        while let Err(error) = file.lock() {
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(failed("lock", &path)(error));
+            }
+        }
         Ok(StoreLock { _file: file })
     }
 }
