@@ -14,6 +14,8 @@ mod command;
 mod confine;
 mod engine;
 mod error;
+#[cfg(test)]
+mod guinea;
 mod host;
 mod launch;
 mod process;

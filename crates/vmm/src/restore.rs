@@ -195,3 +195,6 @@ impl Loaded {
         Ok(Vm::new(process, qmp, channel, timings))
     }
 }
+
+#[cfg(test)]
+mod tests;

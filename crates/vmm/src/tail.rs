@@ -48,7 +48,8 @@ impl Tail {
         let mut last: Vec<String> = text
             .lines()
             .rev()
-            .map(|line| line.trim().chars().map(printable).take(400).collect::<String>())
+            .map(|line| line.chars().map(printable).take(400).collect::<String>())
+            .map(|line| line.trim().to_owned())
             .filter(|line| !line.is_empty())
             .take(lines.min(5))
             .collect();
