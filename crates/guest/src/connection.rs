@@ -144,7 +144,8 @@ impl Connection {
 
     /// The streams of a service.
     pub(crate) fn streams_of(&self, port: u32) -> Vec<StreamId> {
-        let wanted = |(id, stream): (&StreamId, &Stream)| (stream.port == Some(port)).then_some(*id);
+        let wanted =
+            |(id, stream): (&StreamId, &Stream)| (stream.port == Some(port)).then_some(*id);
         self.streams.iter().filter_map(wanted).collect()
     }
 
@@ -205,6 +206,18 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// What would be written to the port, for a host's end in memory.
+    #[cfg(test)]
+    pub(crate) fn take_output(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while !self.mux.output().is_empty() {
+            let part = self.mux.output().to_vec();
+            self.mux.sent(part.len());
+            bytes.extend(part);
+        }
+        bytes
     }
 
     fn push(&mut self, id: StreamId) {

@@ -12,7 +12,7 @@ use std::time::Instant;
 use boxwood_types::ExitStatus;
 use boxwood_wire::frame::{CONTROL_PORT, Kind, MAIN_PORT};
 use boxwood_wire::message::{Counters, Leaving, ProcessReply, StartMain};
-use boxwood_wire::mux::{Event, StreamId};
+use boxwood_wire::mux::{Event, MuxError, StreamId};
 use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, PrefaceError};
 use rustix::process::Pid;
 
@@ -31,7 +31,7 @@ use crate::session::{Session, Turn};
 use crate::sys::ChildStack;
 
 /// The slot of main's pipes, which are made before the freeze.
-const MAIN_SLOT: usize = 0;
+pub(crate) const MAIN_SLOT: usize = 0;
 
 /// What a read from the port can return at most: the driver's buffers are one page each.
 const PORT_READ: usize = 4096;
@@ -41,7 +41,6 @@ const SCRATCH: usize = boxwood_wire::frame::MAX_BYTES;
 
 /// What the boot has made.
 pub(crate) struct Machine {
-    pub(crate) port: Port,
     pub(crate) disks: Disks,
     pub(crate) poll: Poll,
     pub(crate) reaper: Reaper,
@@ -99,11 +98,11 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// Takes the machine over.
-    pub(crate) fn new(machine: Machine) -> Self {
+    pub(crate) fn new(port: Port, machine: Machine) -> Self {
         Guest {
             disks: machine.disks,
             prepared: machine.prepared,
-            port: machine.port,
+            port,
             poll: machine.poll,
             reaper: machine.reaper,
             identity: machine.identity,
@@ -166,26 +165,30 @@ impl Guest {
 
     fn hear(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         match &mut self.link {
-            Link::Open(connection) => {
-                let heard = connection.receive(bytes);
-                self.keep_if(heard)
-            }
-            Link::Greeting(reader) => match reader.push::<Hello>(bytes) {
-                Ok(None) => Ok(()),
+            Link::Open(connection) => match connection.receive(bytes) {
+                Ok(()) => Ok(()),
+                Err(error) => self.broken(&error, bytes),
+            },
+            Link::Greeting(_) => self.hear_greeting(bytes),
+        }
+    }
+
+    /// Looks for a greeting. Whatever is none is skipped, however much there is.
+    fn hear_greeting(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+        while let Link::Greeting(reader) = &mut self.link {
+            match reader.push::<Hello>(bytes) {
+                Ok(None) => break,
                 Ok(Some((_version, hello))) => {
                     let rest = std::mem::take(reader).into_rest();
-                    self.greeted(&hello, &rest)
+                    return self.greeted(&hello, &rest);
                 }
-                Err(error) => {
-                    *reader = preface::Reader::new();
-                    match error {
-                        PrefaceError::NoCommonVersion { .. } => self.say(&GuestWord::Unsupported),
-                        // Rubbish is skipped, however much there is.
-                        _ => Ok(()),
-                    }
-                }
-            },
+                Err(PrefaceError::NoCommonVersion { .. }) => self.say(&GuestWord::Unsupported)?,
+                Err(_) => {}
+            }
+            // There may be a greeting behind the one that was none.
+            bytes = &[];
         }
+        Ok(())
     }
 
     /// Greeting -- hello --> Open, unless the rebirth fails
@@ -195,22 +198,20 @@ impl Guest {
             return self.say(&failed(epoch, &fault));
         }
         self.counters = Counters::default();
+        // What was connected before stays unconnected.
+        self.sessions.iter_mut().flatten().for_each(Session::unheard);
         self.say(&GuestWord::Reborn { epoch })?;
         let mut connection = Connection::new();
         let heard = connection.receive(rest);
         self.link = Link::Open(connection);
-        self.keep_if(heard)
+        heard.or_else(|error| self.broken(&error, rest))
     }
 
-    /// A connection whose other side breaks the protocol is over; its processes go on.
-    fn keep_if(&mut self, heard: Result<(), boxwood_wire::mux::MuxError>) -> Result<(), Fault> {
-        match heard {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                eprintln!("boxwood-guest: the connection to the shim is over: {error}");
-                self.hung_up()
-            }
-        }
+    /// Open -- the other side breaks the protocol --> Greeting, which may be in the very bytes
+    fn broken(&mut self, error: &MuxError, bytes: &[u8]) -> Result<(), Fault> {
+        eprintln!("boxwood-guest: the connection to the shim is over: {error}");
+        self.hung_up()?;
+        self.hear_greeting(bytes)
     }
 
     /// Open -- hang-up --> Greeting
@@ -351,7 +352,7 @@ impl Guest {
             reason: fault.reason(),
         };
         let prepared = &self.prepared;
-        let root = Root::assemble(&self.disks, prepared, request.leaving).map_err(broken)?;
+        let root = Root::assemble(&self.disks, prepared).map_err(broken)?;
         let root = self.root.insert(root);
         let pipes = match self.spare_pipes.take() {
             Some(pipes) => pipes,

@@ -24,6 +24,7 @@ use boxwood_wire::preface::{self, Epoch, GuestWord};
 use rustix::system::RebootCommand;
 
 use boot::disks::Disks;
+use boot::uevents::Uevents;
 use connection::Port;
 use fault::Fault;
 use guest::{Guest, Machine};
@@ -42,7 +43,7 @@ fn main() {
         end();
     }));
     let mut guest = match boot() {
-        Ok(machine) => Guest::new(machine),
+        Ok(guest) => guest,
         Err(fault) => die(&fault),
     };
     let result = guest.say(&GuestWord::Idle).and_then(|()| {
@@ -58,49 +59,36 @@ fn main() {
 }
 
 /// Everything that can be done before the freeze.
-fn boot() -> Result<Machine, Fault> {
+fn boot() -> Result<Guest, Fault> {
     boot::inheritance()?;
     boot::mounts::first()?;
-    let uevents = boot::uevents::Uevents::open()?;
+    let uevents = Uevents::open()?;
     boot::modules::load_all(Path::new("/modules"))?;
     let port = Port::new(boot::port::open(&uevents)?);
     // From here on the host hears of a failure, too.
-    prepare(&port).map_err(|fault| {
-        let word = guest::failed(Epoch([0; 16]), &fault);
-        let _ = port.write(&preface::encode(&word));
-        fault
-    })
-    .map(|parts| parts.with(port))
-}
-
-/// What [`boot`] has made when there is a port.
-struct Parts {
-    disks: Disks,
-    poll: Poll,
-    reaper: Reaper,
-    prepared: boot::mounts::Prepared,
-    identity: rebirth::IdentityFiles,
-    pipes: Pipes,
-}
-
-impl Parts {
-    fn with(self, port: Port) -> Machine {
-        let Parts { disks, poll, reaper, prepared, identity, pipes } = self;
-        Machine { port, disks, poll, reaper, prepared, identity, pipes }
+    match prepare(&port) {
+        Ok(machine) => Ok(Guest::new(port, machine)),
+        Err(fault) => {
+            let word = guest::failed(Epoch([0; 16]), &fault);
+            let _ = port.write(&preface::encode(&word));
+            Err(fault)
+        }
     }
 }
 
-fn prepare(port: &Port) -> Result<Parts, Fault> {
+/// Everything that a box will need and that is the same for all boxes.
+fn prepare(port: &Port) -> Result<Machine, Fault> {
     let disks = Disks::find()?;
+    disks.tune()?;
     boot::loopback()?;
     let (prepared, identity) = boot::mounts::prepare()?;
     let poll = Poll::new()?;
     let reaper = Reaper::new()?;
-    let pipes = Pipes::new(&poll, 0)?;
+    let pipes = Pipes::new(&poll, guest::MAIN_SLOT)?;
     poll.watch(port.source(), Source::Port)?;
     poll.watch(reaper.source(), Source::Children)?;
     boot::warm::warm_up()?;
-    Ok(Parts { disks, poll, reaper, prepared, identity, pipes })
+    Ok(Machine { disks, poll, reaper, prepared, identity, pipes })
 }
 
 /// Says on the console what went wrong, and ends the VM: its shim reports the console's last lines.

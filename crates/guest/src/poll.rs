@@ -77,7 +77,7 @@ impl Poll {
     /// Waits for something to become ready, or until `timeout` has passed.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> Result<Ready, Fault> {
         let mut events = [MaybeUninit::uninit(); BATCH];
-        let timeout = timeout.map(|timeout| epoll_timeout(timeout));
+        let timeout = timeout.map(epoll_timeout);
         let mut ready = Ready { sources: [Source::Port; BATCH], count: 0 };
         match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
             Ok((events, _)) => {
@@ -121,7 +121,8 @@ mod tests {
     fn tokens_name_their_source() {
         let mut sources = vec![Source::Port, Source::Children];
         for slot in [0, 1, 255] {
-            sources.extend([Pipe::Stdin, Pipe::Stdout, Pipe::Stderr].map(|p| Source::Pipe(slot, p)));
+            sources
+                .extend([Pipe::Stdin, Pipe::Stdout, Pipe::Stderr].map(|p| Source::Pipe(slot, p)));
         }
         for source in sources {
             assert_eq!(Source::from_token(source.token()), source);

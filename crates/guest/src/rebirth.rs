@@ -37,12 +37,8 @@ impl IdentityFiles {
     /// Makes them, empty.
     pub(crate) fn create() -> Result<Self, Fault> {
         Ok(IdentityFiles {
-            random: rustix::fs::open(
-                "/dev/urandom",
-                OFlags::RDWR | OFlags::CLOEXEC,
-                Mode::empty(),
-            )
-            .step("open /dev/urandom")?,
+            random: rustix::fs::open("/dev/urandom", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+                .step("open /dev/urandom")?,
             hostname: Text::create("/run/own/etc/hostname")?,
             hosts: Text::create("/run/own/etc/hosts")?,
             machine_id: Text::create("/run/own/etc/machine-id")?,
@@ -140,8 +136,8 @@ fn hex(bytes: &[u8; 16]) -> [u8; 32] {
 fn uuid(bytes: &[u8; 16]) -> [u8; 36] {
     let digits = hex(bytes);
     let mut text = [b'-'; 36];
-    for (place, digit) in
-        [(0, 0..8), (9, 8..12), (14, 12..16), (19, 16..20), (24, 20..32)].map(|(p, r)| (p, &digits[r]))
+    for (place, digit) in [(0, 0..8), (9, 8..12), (14, 12..16), (19, 16..20), (24, 20..32)]
+        .map(|(p, r)| (p, &digits[r]))
     {
         text[place..place + digit.len()].copy_from_slice(digit);
     }
@@ -172,7 +168,7 @@ mod tests {
     #[test]
     fn g10_a_shorter_text_leaves_nothing_of_the_longer_one() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("hostname").to_str().unwrap().to_owned().leak();
+        let path: &str = folder.path().join("hostname").to_str().unwrap().to_owned().leak();
         let mut text = Text::create(path).unwrap();
         text.replace(b"a-long-name\n").unwrap();
         text.replace(b"short\n").unwrap();

@@ -13,7 +13,6 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use boxwood_wire::message::Leaving;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, mount, move_mount};
@@ -34,18 +33,14 @@ pub(crate) struct Root {
 
 impl Root {
     /// Puts it together.
-    pub(crate) fn assemble(
-        disks: &Disks,
-        prepared: &Prepared,
-        leaving: Leaving,
-    ) -> Result<Root, Fault> {
+    pub(crate) fn assemble(disks: &Disks, prepared: &Prepared) -> Result<Root, Fault> {
         mount(disks.image, "/image", "erofs", MountFlags::RDONLY, c"")
             .step("mount the image as erofs")?;
-        mount(disks.disk, "/disk", "ext4", MountFlags::NOATIME, c"noinit_itable")
+        mount(disks.disk, "/disk", "ext4", MountFlags::NOATIME, DISK_OPTIONS)
             .step("mount the box's disk as ext4")?;
         let disk = open_folder("/disk")?;
         refresh_identity()?;
-        mount("overlay", "/newroot", "overlay", MountFlags::NOATIME, overlay_options(leaving))
+        mount("overlay", "/newroot", "overlay", MountFlags::NOATIME, OVERLAY)
             .step("mount the overlay of image and disk")?;
         let root = open_folder("/newroot")?;
         // Over "/", so that the kernel takes it for the root of this mount namespace and not for a
@@ -73,18 +68,12 @@ impl Root {
     }
 }
 
+/// No thread that initializes or reads ahead what nobody asked for.
+const DISK_OPTIONS: &CStr = c"noinit_itable,no_prefetch_block_bitmaps";
+
 /// No redirects and no metacopies: an image's extended attributes could name other files with them.
-fn overlay_options(leaving: Leaving) -> &'static CStr {
-    match leaving {
-        Leaving::Flush => {
-            c"lowerdir=/run/own:/image,upperdir=/disk/upper,workdir=/disk/work,xino=off,index=off,metacopy=off,redirect_dir=nofollow"
-        }
-        // Its writes need not outlive it.
-        Leaving::Discard => {
-            c"lowerdir=/run/own:/image,upperdir=/disk/upper,workdir=/disk/work,xino=off,index=off,metacopy=off,redirect_dir=nofollow,volatile"
-        }
-    }
-}
+const OVERLAY: &CStr = c"lowerdir=/run/own:/image,upperdir=/disk/upper,workdir=/disk/work,\
+    xino=off,index=off,metacopy=off,redirect_dir=nofollow";
 
 /// Removes what an earlier run of this box left of the files it is given anew.
 fn refresh_identity() -> Result<(), Fault> {
@@ -101,7 +90,8 @@ fn refresh_identity() -> Result<(), Fault> {
         match rustix::fs::unlinkat(&etc, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
             Err(errno) => {
-                return Err(errno).step_with(|| format!("remove upper/etc/{name} of the box's disk"));
+                return Err(errno)
+                    .step_with(|| format!("remove upper/etc/{name} of the box's disk"));
             }
         }
     }
@@ -114,7 +104,11 @@ fn open_folder(path: &'static str) -> Result<OwnedFd, Fault> {
 }
 
 /// Moves a mount. The last component of the target is not followed if it is a symbolic link.
-fn attach(mounted: BorrowedFd<'_>, folder: BorrowedFd<'_>, name: &'static str) -> Result<(), Fault> {
+fn attach(
+    mounted: BorrowedFd<'_>,
+    folder: BorrowedFd<'_>,
+    name: &'static str,
+) -> Result<(), Fault> {
     move_mount(mounted, c"", folder, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .step_with(|| format!("move a mount to {name} of the box's root"))
 }

@@ -192,10 +192,7 @@ impl ChildStack {
 /// Starts a process, and returns once it executes its program or has failed to.
 ///
 /// The child is not copied: like `vfork`, it borrows our memory while we stand still.
-pub(crate) fn spawn(
-    program: &mut Program<'_>,
-    stack: &mut ChildStack,
-) -> Result<Pid, SpawnError> {
+pub(crate) fn spawn(program: &mut Program<'_>, stack: &mut ChildStack) -> Result<Pid, SpawnError> {
     let args = CloneArgs {
         flags: (libc::CLONE_VM | libc::CLONE_VFORK) as u64 | CLONE_INTO_CGROUP,
         exit_signal: libc::SIGCHLD as u64,

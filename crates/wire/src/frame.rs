@@ -125,6 +125,9 @@ pub fn parse<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, FrameE
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: Vec<u8>,
+    /// How much of the buffer was given out. It is cut off when more comes, not for each frame: a
+    /// flood of small frames costs no more than their bytes.
+    given: usize,
 }
 
 impl Decoder {
@@ -135,13 +138,15 @@ impl Decoder {
 
     /// Takes more bytes.
     pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.given);
+        self.given = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
     /// The port number at the start of a stream, once it has come.
     pub fn port(&mut self) -> Option<u32> {
-        let port = u32::from_le_bytes(*self.buffer.first_chunk()?);
-        self.buffer.drain(..4);
+        let port = u32::from_le_bytes(*self.rest().first_chunk()?);
+        self.given += 4;
         Some(port)
     }
 
@@ -150,24 +155,26 @@ impl Decoder {
     /// # Errors
     /// When the header is wrong: the stream can't go on.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
-        let Some(header) = self.buffer.first_chunk::<HEADER>() else { return Ok(None) };
+        let Some(header) = self.rest().first_chunk::<HEADER>() else { return Ok(None) };
         let kind = Kind::from_byte(header[0]).ok_or(FrameError::UnknownKind(header[0]))?;
         let length = u32::from_le_bytes([header[1], header[2], header[3], header[4]]);
         if length as usize > kind.limit() {
             return Err(FrameError::TooLong { kind, length, limit: kind.limit() });
         }
         let end = HEADER + length as usize;
-        if self.buffer.len() < end {
-            return Ok(None);
-        }
-        let payload = self.buffer[HEADER..end].to_vec();
-        self.buffer.drain(..end);
+        let Some(payload) = self.rest().get(HEADER..end) else { return Ok(None) };
+        let payload = payload.to_vec();
+        self.given += end;
         Ok(Some(Frame { kind, payload }))
     }
 
     /// Whether no byte of an unfinished frame is waiting.
     pub fn is_empty(&self) -> bool {
-        self.buffer.is_empty()
+        self.rest().is_empty()
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.buffer[self.given..]
     }
 }
 

@@ -140,13 +140,23 @@ impl Reader {
     /// Takes more bytes and returns the greeting once it is whole, with the version to speak.
     ///
     /// # Errors
-    /// When what came can't be a greeting this build understands.
+    /// When what came can't be a greeting this build understands. The beginning of it has been
+    /// skipped then: pushing on, also nothing, finds a greeting behind it.
     pub fn push<T: DeserializeOwned>(
         &mut self,
         bytes: &[u8],
     ) -> Result<Option<(u16, T)>, PrefaceError> {
         self.buffer.extend_from_slice(bytes);
         self.skip_to_magic()?;
+        let result = self.take();
+        if result.is_err() {
+            self.skip(MAGIC.len());
+        }
+        result
+    }
+
+    /// The greeting at the start of the buffer, once it is whole.
+    fn take<T: DeserializeOwned>(&mut self) -> Result<Option<(u16, T)>, PrefaceError> {
         let Some(header) = self.buffer.get(..HEADER) else { return Ok(None) };
         let u16_at = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
         let theirs = VersionRange { min: u16_at(8), max: u16_at(10) };
@@ -171,9 +181,17 @@ impl Reader {
         let found = self.buffer.windows(MAGIC.len()).position(|window| window == MAGIC);
         // Without a match the last bytes may still be the beginning of one.
         let skip = found.unwrap_or_else(|| self.buffer.len().saturating_sub(MAGIC.len() - 1));
-        self.buffer.drain(..skip);
-        self.skipped += skip;
-        if self.skipped > MAX_SKIPPED { Err(PrefaceError::NoGreeting) } else { Ok(()) }
+        self.skip(skip);
+        if self.skipped <= MAX_SKIPPED {
+            return Ok(());
+        }
+        self.skipped = 0;
+        Err(PrefaceError::NoGreeting)
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.buffer.drain(..count);
+        self.skipped += count;
     }
 }
 
@@ -226,6 +244,16 @@ mod tests {
         let mut bytes = MAGIC[..5].to_vec();
         bytes.extend(encode(&word()));
         assert!(Reader::new().push::<GuestWord>(&bytes).unwrap().is_some());
+    }
+
+    #[test]
+    fn g10_a_greeting_is_found_behind_one_that_is_none() {
+        let mut reader = Reader::new();
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend([0xff; 8]);
+        bytes.extend(encode(&word()));
+        assert!(matches!(reader.push::<GuestWord>(&bytes), Err(PrefaceError::TooLong(_))));
+        assert_eq!(reader.push::<GuestWord>(&[]).unwrap(), Some((1, word())));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(crate) fn loopback() -> Result<(), Fault> {
 pub(crate) fn inheritance() -> Result<(), Fault> {
     let files = Rlimit { current: Some(1024), maximum: Some(524_288) };
     rustix::process::setrlimit(Resource::Nofile, files).step("set the limit of open files")?;
+    let processes = Rlimit { current: None, maximum: None };
+    rustix::process::setrlimit(Resource::Nproc, processes).step("lift the limit of processes")?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     sys::default_sigpipe();
     Ok(())

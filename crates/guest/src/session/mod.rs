@@ -116,7 +116,8 @@ impl Session {
                 }
                 Ok(None) => return Ok(()),
                 // A frame that has no place here, or none at all.
-                Ok(Some(_)) | Err(FrameError::UnknownKind(_) | FrameError::TooLong { .. })
+                Ok(Some(_))
+                | Err(FrameError::UnknownKind(_) | FrameError::TooLong { .. })
                 | Err(FrameError::Malformed(_)) => {
                     connection.abort(id);
                     self.unheard();
@@ -128,3 +129,6 @@ impl Session {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -250,8 +250,7 @@ mod tests {
             (&with_path, any(Some(0)), Errno::NOEXEC, 126, "exec: \"/bin/foo\": exec format error"),
         ] {
             let command = Command::new(process).unwrap();
-            let ProcessReply::Refused { refusal, reason } =
-                explain(step, errno, &command, process)
+            let ProcessReply::Refused { refusal, reason } = explain(step, errno, &command, process)
             else {
                 panic!("not refused: {step:?} {errno}")
             };

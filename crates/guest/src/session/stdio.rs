@@ -33,11 +33,7 @@ impl Pipes {
         let (child_in, ours_in) = pipe()?;
         let (ours_out, child_out) = pipe()?;
         let (ours_err, child_err) = pipe()?;
-        let ours = [
-            (&ours_in, Pipe::Stdin),
-            (&ours_out, Pipe::Stdout),
-            (&ours_err, Pipe::Stderr),
-        ];
+        let ours = [(&ours_in, Pipe::Stdin), (&ours_out, Pipe::Stdout), (&ours_err, Pipe::Stderr)];
         for (fd, which) in ours {
             // Of our ends only: the child's must block, as programs expect.
             rustix::io::ioctl_fionbio(fd, true).step("make a pipe non-blocking")?;

@@ -21,7 +21,7 @@ pub(crate) struct User {
     pub(crate) uid: Uid,
     /// Its group.
     pub(crate) gid: Gid,
-    /// Its other groups.
+    /// Its supplementary groups.
     pub(crate) groups: Vec<Gid>,
     /// Its home.
     pub(crate) home: Vec<u8>,
@@ -46,8 +46,7 @@ pub(crate) fn find(spec: &[u8], passwd: &[u8], group: &[u8]) -> Result<User, Use
     let mut parts = spec.splitn(2, |byte| *byte == b':');
     let user_arg = parts.next().unwrap_or_default();
     let group_arg = parts.next().unwrap_or_default();
-    let mut user =
-        User { uid: Uid::ROOT, gid: Gid::ROOT, groups: Vec::new(), home: b"/".to_vec() };
+    let mut user = User { uid: Uid::ROOT, gid: Gid::ROOT, groups: Vec::new(), home: b"/".to_vec() };
     let wanted = number(user_arg);
     let entry = passwd_entries(passwd).find(|entry| match (user_arg, wanted) {
         (b"", _) => entry.uid == 0,
@@ -68,12 +67,17 @@ pub(crate) fn find(spec: &[u8], passwd: &[u8], group: &[u8]) -> Result<User, Use
     }
     if !group_arg.is_empty() {
         user.gid = find_group(group_arg, group)?;
-    } else if !name.is_empty() {
-        user.groups = group_entries(group)
-            .filter(|entry| entry.members.split(|byte| *byte == b',').any(|m| m == name))
-            .map(|entry| Gid::from_raw(entry.gid))
-            .take(MAX_GROUPS)
-            .collect();
+    }
+    // The group itself is among them: a process that changes its group later keeps what it had
+    // (moby's answer to CVE-2022-36109).
+    user.groups.push(user.gid);
+    if group_arg.is_empty() && !name.is_empty() {
+        let member = |entry: &GroupEntry<'_>| {
+            entry.gid != user.gid.as_raw()
+                && entry.members.split(|byte| *byte == b',').any(|member| member == name)
+        };
+        let named = group_entries(group).filter(member).map(|entry| Gid::from_raw(entry.gid));
+        user.groups.extend(named.take(MAX_GROUPS - 1));
     }
     Ok(user)
 }
@@ -186,16 +190,16 @@ mod tests {
     fn g7_users_are_found_as_docker_finds_them() {
         let home = |text: &str| text.to_owned();
         for (spec, expected) in [
-            ("", (0, 0, vec![4, 6], home("/root"))),
-            ("root", (0, 0, vec![4, 6], home("/root"))),
-            ("web", (100, 101, vec![4, 50], home("/srv/web"))),
-            ("100", (100, 101, vec![4, 50], home("/srv/web"))),
-            ("web:disk", (100, 6, vec![], home("/srv/web"))),
-            ("web:7", (100, 7, vec![], home("/srv/web"))),
-            ("1234", (1234, 0, vec![], home("/"))),
-            ("1234:5678", (1234, 5678, vec![], home("/"))),
-            (":staff", (0, 50, vec![], home("/root"))),
-            ("nohome", (102, 102, vec![], home("/"))),
+            ("", (0, 0, vec![0, 4, 6], home("/root"))),
+            ("root", (0, 0, vec![0, 4, 6], home("/root"))),
+            ("web", (100, 101, vec![101, 4, 50], home("/srv/web"))),
+            ("100", (100, 101, vec![101, 4, 50], home("/srv/web"))),
+            ("web:disk", (100, 6, vec![6], home("/srv/web"))),
+            ("web:7", (100, 7, vec![7], home("/srv/web"))),
+            ("1234", (1234, 0, vec![0], home("/"))),
+            ("1234:5678", (1234, 5678, vec![5678], home("/"))),
+            (":staff", (0, 50, vec![50], home("/root"))),
+            ("nohome", (102, 102, vec![102], home("/"))),
         ] {
             assert_eq!(ids(spec).unwrap(), expected, "{spec}");
         }

@@ -1,0 +1,250 @@
+//! Sessions over real pipes and a connection to a host's end in memory.
+
+use std::os::fd::OwnedFd;
+
+use boxwood_wire::frame::{self, Decoder, HEADER, MAIN_PORT};
+use boxwood_wire::message::Stdin;
+use boxwood_wire::mux::{Limits, Mux, Role, WINDOW};
+
+use super::stdio::Pipes;
+use super::*;
+use crate::poll::Poll;
+
+/// Both ends of a connection with one stream, and the child's ends of a session's pipes.
+struct Scene {
+    guest: Connection,
+    host: Mux,
+    stream: StreamId,
+    heard: Decoder,
+    session: Session,
+    /// Standard input, output and error of the child.
+    child: [OwnedFd; 3],
+    _poll: Poll,
+}
+
+impl Scene {
+    fn new(stdin: Stdin) -> Self {
+        let mut host = Mux::new(Role::Host, Limits { streams: 4 });
+        let stream = host.open().unwrap();
+        host.write(stream, &MAIN_PORT.to_le_bytes());
+        let poll = Poll::new().unwrap();
+        let pipes = Pipes::new(&poll, 0).unwrap();
+        let child = pipes.child_ends(stdin).map(|fd| fd.try_clone_to_owned().unwrap());
+        let pid = Pid::from_raw(1000).unwrap();
+        let session = Session::new(pid, stream, pipes.into_stdio(stdin));
+        let (guest, heard) = (Connection::new(), Decoder::new());
+        let mut scene = Scene { guest, host, stream, heard, session, child, _poll: poll };
+        scene.carry();
+        assert_eq!(scene.guest.service(stream), Some(MAIN_PORT));
+        scene
+    }
+
+    /// Carries what there is, both ways.
+    fn carry(&mut self) {
+        loop {
+            let out = self.guest.take_output();
+            let back = self.host.output().to_vec();
+            self.host.sent(back.len());
+            if out.is_empty() && back.is_empty() {
+                return;
+            }
+            self.host.receive(&out).unwrap();
+            self.guest.receive(&back).unwrap();
+            while self.guest.next_event().is_some() {}
+        }
+    }
+
+    /// Lets everything happen that can without the host reading.
+    fn settle(&mut self) -> Turn {
+        let mut scratch = vec![0; frame::MAX_BYTES];
+        for pipe in [Pipe::Stdin, Pipe::Stdout, Pipe::Stderr] {
+            self.session.note(pipe);
+        }
+        loop {
+            let turn = self.session.turn(&mut self.guest, &mut scratch).unwrap();
+            self.carry();
+            if turn != Turn::Busy {
+                return turn;
+            }
+        }
+    }
+
+    /// What the host reads: output, errors, and the last reply.
+    fn hear(&mut self) -> (Vec<u8>, Vec<u8>, Option<ProcessReply>) {
+        let (mut out, mut err, mut reply) = (Vec::new(), Vec::new(), None);
+        self.heard.push(&self.host.read(self.stream, usize::MAX));
+        self.carry();
+        while let Some(frame) = self.heard.next_frame().unwrap() {
+            match frame.kind {
+                Kind::Stdout => out.extend(frame.payload),
+                Kind::Stderr => err.extend(frame.payload),
+                Kind::Reply => reply = Some(frame::parse(&frame.payload).unwrap()),
+                other => panic!("the guest sent {other:?}"),
+            }
+        }
+        (out, err, reply)
+    }
+
+    fn say(&mut self, kind: Kind, bytes: &[u8]) {
+        let mut frame = frame::header(kind, bytes.len()).to_vec();
+        frame.extend(bytes);
+        assert_eq!(self.host.write(self.stream, &frame), frame.len());
+        self.carry();
+    }
+
+    fn write(&self, fd: usize, bytes: &[u8]) {
+        assert_eq!(rustix::io::write(&self.child[fd], bytes).unwrap(), bytes.len());
+    }
+
+    fn read_input(&self) -> Vec<u8> {
+        let mut buffer = vec![0; 1 << 20];
+        let count = rustix::io::read(&self.child[0], &mut buffer).unwrap();
+        buffer.truncate(count);
+        buffer
+    }
+}
+
+const EXITED: ProcessReply = ProcessReply::Exited { status: ExitStatus::Code(7) };
+
+#[test]
+fn g3_the_exit_comes_after_all_output_and_does_not_wait_for_a_grandchild() {
+    let mut scene = Scene::new(Stdin::Null);
+    scene.write(1, b"out");
+    scene.write(2, b"err");
+    // The child's ends stay open, as in a grandchild's hands.
+    scene.session.ended(ExitStatus::Code(7));
+    assert_eq!(scene.settle(), Turn::Over);
+    assert_eq!(scene.hear(), (b"out".to_vec(), b"err".to_vec(), Some(EXITED)));
+    assert!(scene.host.is_finished(scene.stream));
+}
+
+#[test]
+fn g3_what_a_grandchild_writes_after_the_end_is_not_owed() {
+    let mut scene = Scene::new(Stdin::Null);
+    scene.write(1, b"mine");
+    scene.session.ended(ExitStatus::Code(7));
+    scene.write(1, b"late");
+    assert_eq!(scene.settle(), Turn::Over);
+    assert_eq!(scene.hear(), (b"mine".to_vec(), Vec::new(), Some(EXITED)));
+}
+
+#[test]
+fn g3_a_grandchild_that_reads_the_pipe_delays_nothing() {
+    let mut scene = Scene::new(Stdin::Null);
+    scene.write(1, b"stolen");
+    scene.session.ended(ExitStatus::Code(7));
+    let pipe = std::fs::File::open("/proc/self/fd/".to_owned() + &raw(&scene.child[1])).unwrap();
+    assert_eq!(rustix::io::read(&pipe, &mut [0u8; 64]).unwrap(), 6);
+    assert_eq!(scene.settle(), Turn::Over);
+    assert_eq!(scene.hear().2, Some(EXITED));
+}
+
+fn raw(fd: &OwnedFd) -> String {
+    std::os::fd::AsRawFd::as_raw_fd(fd).to_string()
+}
+
+#[test]
+fn g5_a_host_that_does_not_read_stops_the_process_and_loses_nothing() {
+    let mut scene = Scene::new(Stdin::Null);
+    rustix::io::ioctl_fionbio(&scene.child[1], true).unwrap();
+    let mut sent = Vec::new();
+    for round in 0u32.. {
+        let block: Vec<u8> = (0..4096u32).map(|n| (n * 7 + round) as u8).collect();
+        match rustix::io::write(&scene.child[1], &block) {
+            Ok(count) => sent.extend_from_slice(&block[..count]),
+            Err(_) => break,
+        }
+        scene.settle();
+    }
+    // The window and the pipe, and nothing of ours beyond a frame's odd bytes.
+    assert!(sent.len() <= WINDOW as usize + (64 << 10) + HEADER, "{} bytes taken", sent.len());
+    scene.session.ended(ExitStatus::Code(7));
+    assert_eq!(scene.settle(), Turn::Idle, "the exit waits for the output");
+    let mut heard = Vec::new();
+    loop {
+        let (out, _, reply) = scene.hear();
+        heard.extend(out);
+        if reply.is_some() {
+            break;
+        }
+        scene.settle();
+    }
+    assert!(heard == sent);
+}
+
+#[test]
+fn g5_input_arrives_in_order_and_ends_after_the_last_byte() {
+    let mut scene = Scene::new(Stdin::Stream);
+    let data: Vec<u8> = (0..200_000u32).map(|n| (n * 31) as u8).collect();
+    for chunk in data.chunks(50_000) {
+        scene.say(Kind::Stdin, chunk);
+    }
+    scene.say(Kind::StdinEof, b"");
+    let mut got = Vec::new();
+    loop {
+        scene.settle();
+        let bytes = scene.read_input();
+        if bytes.is_empty() {
+            break;
+        }
+        got.extend(bytes);
+    }
+    assert!(got == data);
+}
+
+#[test]
+fn g5_input_nobody_reads_any_more_is_taken_and_dropped() {
+    let mut scene = Scene::new(Stdin::Stream);
+    scene.child[0] = std::fs::File::open("/dev/null").unwrap().into();
+    for _ in 0..40 {
+        scene.say(Kind::Stdin, &[1; 20_000]);
+        assert_eq!(scene.settle(), Turn::Idle);
+    }
+    scene.write(1, b"still here");
+    scene.settle();
+    assert_eq!(scene.hear().0, b"still here");
+}
+
+#[test]
+fn g5_input_a_process_does_not_read_stays_in_the_window() {
+    let mut scene = Scene::new(Stdin::Stream);
+    let block = [2; 10_000];
+    let mut taken = 0;
+    loop {
+        let mut frame = frame::header(Kind::Stdin, block.len()).to_vec();
+        frame.extend(block);
+        let count = scene.host.write(scene.stream, &frame);
+        scene.carry();
+        scene.settle();
+        taken += count;
+        if count < frame.len() {
+            break;
+        }
+    }
+    // A window, a pipe, a frame and what is being cut into frames.
+    assert!(taken <= WINDOW as usize + (64 << 10) + 2 * block.len() + (32 << 10), "{taken} bytes");
+}
+
+#[test]
+fn a_closed_stream_is_the_end_of_input_too() {
+    let mut scene = Scene::new(Stdin::Stream);
+    scene.say(Kind::Stdin, b"last");
+    scene.host.finish(scene.stream);
+    scene.carry();
+    scene.settle();
+    assert_eq!(scene.read_input(), b"last");
+    assert_eq!(scene.read_input(), b"");
+}
+
+#[test]
+fn a_frame_that_has_no_place_here_ends_the_stream_and_not_the_process() {
+    let mut scene = Scene::new(Stdin::Stream);
+    scene.say(Kind::Stdout, b"?");
+    assert_eq!(scene.settle(), Turn::Idle);
+    assert!(!scene.host.is_open(scene.stream));
+    assert!(scene.session.running().is_some());
+    // Its output is taken and dropped, so that it never blocks.
+    scene.write(1, &[0; 4096]);
+    scene.session.ended(ExitStatus::Code(7));
+    assert_eq!(scene.settle(), Turn::Over);
+}
