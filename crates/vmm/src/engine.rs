@@ -143,6 +143,12 @@ impl Engine {
         self.version
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_tests(path: &Path) -> Self {
+        let build = Build::of(path).unwrap();
+        Engine { path: path.to_owned(), version: Version::OLDEST, build }
+    }
+
     /// Whether the program is still the one that was checked.
     pub(crate) fn is_unchanged(&self) -> bool {
         Build::of(&self.path).is_ok_and(|build| build == self.build)

@@ -48,7 +48,9 @@ pub(super) fn measure(device: &File) -> Result<f64, String> {
         }
         Ok(Trial::Ran { loops, nanoseconds }) => {
             let instructions = loops * u64::from(ROUNDS) * LOOP_INSTRUCTIONS;
-            Ok(instructions as f64 * 1000.0 / nanoseconds.max(1) as f64)
+            let mips = instructions as f64 * 1000.0 / nanoseconds.max(1) as f64;
+            // One decimal: it is shown and compared, and reads back as it was written.
+            Ok((mips * 10.0).round() / 10.0)
         }
     }
 }

@@ -66,6 +66,7 @@ const STEPS: [&str; 12] = [
 
 /// Starts the program. Returns it and the supervision of its RAM's opening.
 pub(crate) fn start(confined: Confined<'_>) -> Result<(Child, OwnedFd), Error> {
+    check_user(confined.user)?;
     let (ours, theirs) = UnixStream::pair().map_err(Error::prepare("a socket"))?;
     let kept: Vec<RawFd> = confined.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let device = confined.device.map(find_device).transpose()?;
@@ -98,6 +99,17 @@ pub(crate) fn start(confined: Confined<'_>) -> Result<(Child, OwnedFd), Error> {
             sys::kill_and_reap(child);
             Err(Error::Confine { step: "receiving the supervision", source })
         }
+    }
+}
+
+/// Neither root nor -1, which means "as it is" to the kernel.
+fn check_user(user: QemuUser) -> Result<(), Error> {
+    match user {
+        QemuUser::Drop { uid: 0 | u32::MAX, .. } | QemuUser::Drop { gid: 0 | u32::MAX, .. } => {
+            let source = io::ErrorKind::InvalidInput.into();
+            Err(Error::Confine { step: "dropping its user", source })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -4,9 +4,10 @@
 //! The guest writes its memory right into the file that boxes map later. All is made in a directory
 //! that nobody looks at, checked in full, forced to the disk, and only then renamed to what it is.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -151,7 +152,10 @@ impl Fresh {
     fn seal(self, binding: Binding, tsc_khz: u64, files: &Files) -> Result<(), Error> {
         let read = |file: &File, path: PathBuf| -> Result<Content, Error> {
             let content = content(file, Zeros::Punch).map_err(Error::io("read", &path))?;
-            file.sync_all().map_err(Error::io("write", &path))?;
+            // Nobody writes to it again, and any user of the store may restore it.
+            file.set_permissions(Permissions::from_mode(0o444))
+                .and_then(|()| file.sync_all())
+                .map_err(Error::io("write", &path))?;
             Ok(content)
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,8 +1,9 @@
 //! What a template is bound to and what its files are, as `manifest.json` says it (contract S1).
 //! Called by the rest of `template`.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use boxwood_types::Shape;
@@ -118,6 +119,7 @@ impl Manifest {
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
         let mut file = File::create_new(path)?;
         file.write_all(&serde_json::to_vec_pretty(self)?)?;
+        file.set_permissions(Permissions::from_mode(0o444))?;
         file.sync_all()
     }
 }
