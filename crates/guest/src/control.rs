@@ -106,7 +106,7 @@ impl Guest {
         }
         *kill_at = None;
         // The cgroup is main's tree, whatever its processes did to their groups and sessions.
-        rustix::io::write(&self.prepared.main_kill, b"1").step("kill main's tree")?;
+        rustix::io::write(&self.machine.prepared.main_kill, b"1").step("kill main's tree")?;
         Ok(())
     }
 }

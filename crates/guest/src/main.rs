@@ -9,6 +9,7 @@ mod boot;
 mod connection;
 mod control;
 mod fault;
+mod greeting;
 mod guest;
 mod leaving;
 mod poll;
@@ -16,6 +17,7 @@ mod reaper;
 mod rebirth;
 mod rootfs;
 mod session;
+mod start;
 mod sys;
 
 use std::path::Path;
@@ -69,7 +71,7 @@ fn boot() -> Result<Guest, Fault> {
     match prepare(&port) {
         Ok(machine) => Ok(Guest::new(port, machine)),
         Err(fault) => {
-            let word = guest::failed(Epoch([0; 16]), &fault);
+            let word = greeting::failed(Epoch([0; 16]), &fault);
             let _ = port.write(&preface::encode(&word));
             Err(fault)
         }
@@ -88,7 +90,7 @@ fn prepare(port: &Port) -> Result<Machine, Fault> {
     poll.watch(port.source(), Source::Port)?;
     poll.watch(reaper.source(), Source::Children)?;
     boot::warm::warm_up()?;
-    Ok(Machine { disks, poll, reaper, prepared, identity, pipes })
+    Ok(Machine { disks, poll, reaper, prepared, identity, pipes: Some(pipes) })
 }
 
 /// Says on the console what went wrong, and ends the VM: its shim reports the console's last lines.

@@ -1,0 +1,95 @@
+//! What comes from the port: greetings, and the connection that each begins. Part of `guest`.
+
+use boxwood_wire::message::Counters;
+use boxwood_wire::mux::MuxError;
+use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, PrefaceError};
+
+use crate::connection::{Connection, Received};
+use crate::fault::Fault;
+use crate::guest::{Guest, Link, Main};
+use crate::rebirth;
+use crate::session::Session;
+
+/// What a read from the port can return at most: the driver's buffers are one page each.
+const PORT_READ: usize = 4096;
+
+impl Guest {
+    /// Reads what the port holds.
+    pub(crate) fn listen(&mut self) -> Result<(), Fault> {
+        let mut buffer = [0; PORT_READ];
+        loop {
+            match self.port.read(&mut buffer)? {
+                Received::Bytes(count) => self.hear(&buffer[..count])?,
+                Received::Nothing => return Ok(()),
+                Received::HungUp => return self.hung_up(),
+            }
+        }
+    }
+
+    fn hear(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        match &mut self.link {
+            Link::Open(connection) => match connection.receive(bytes) {
+                Ok(()) => Ok(()),
+                Err(error) => self.broken(&error, bytes),
+            },
+            Link::Greeting(_) => self.hear_greeting(bytes),
+        }
+    }
+
+    /// Looks for a greeting. Whatever is none is skipped, however much there is.
+    fn hear_greeting(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+        while let Link::Greeting(reader) = &mut self.link {
+            match reader.push::<Hello>(bytes) {
+                Ok(None) => break,
+                Ok(Some((_version, hello))) => {
+                    let rest = std::mem::take(reader).into_rest();
+                    return self.greeted(&hello, &rest);
+                }
+                Err(PrefaceError::NoCommonVersion { .. }) => self.say(&GuestWord::Unsupported)?,
+                Err(_) => {}
+            }
+            // There may be a greeting behind the one that was none.
+            bytes = &[];
+        }
+        Ok(())
+    }
+
+    /// Greeting -- hello --> Open, unless the rebirth fails
+    fn greeted(&mut self, hello: &Hello, rest: &[u8]) -> Result<(), Fault> {
+        let epoch = hello.epoch;
+        if let Err(fault) = rebirth::reborn(hello, &mut self.machine.identity) {
+            return self.say(&failed(epoch, &fault));
+        }
+        self.counters = Counters::default();
+        // What was connected before stays unconnected.
+        self.sessions.iter_mut().flatten().for_each(Session::unheard);
+        self.say(&GuestWord::Reborn { epoch })?;
+        let mut connection = Connection::new();
+        let heard = connection.receive(rest);
+        self.link = Link::Open(connection);
+        heard.or_else(|error| self.broken(&error, rest))
+    }
+
+    /// Open -- the other side breaks the protocol --> Greeting, which may be in the very bytes
+    fn broken(&mut self, error: &MuxError, bytes: &[u8]) -> Result<(), Fault> {
+        eprintln!("boxwood-guest: the connection to the shim is over: {error}");
+        self.hung_up()?;
+        self.hear_greeting(bytes)
+    }
+
+    /// Open -- hang-up --> Greeting
+    fn hung_up(&mut self) -> Result<(), Fault> {
+        if matches!(self.link, Link::Open(_)) {
+            self.link = Link::Greeting(preface::Reader::new());
+        }
+        match self.main {
+            Main::Left => crate::end(),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The word for a step that failed.
+pub(crate) fn failed(epoch: Epoch, fault: &Fault) -> GuestWord {
+    GuestWord::Failed { epoch, step: fault.step.to_string(), reason: fault.reason() }
+}
