@@ -68,10 +68,12 @@ impl Lab {
         let store = root.path().join("store");
         std::fs::create_dir(&store).expect("the lab's folder is writable");
         for part in ["kernel", "initramfs", "disk"] {
-            store::copy(&store::shared().join(part), &store.join(part));
+            store::link(&store::shared().join(part), &store.join(part));
         }
-        let owned = Invocation::new("chown").args(["-R", &format!("{id}:{id}")]);
-        drop(owned.args([root.path()]).output().exits(0));
+        // The folders alone: the files are the shared store's own.
+        let owned = Invocation::new("find").args([root.path()]).args(["-type", "d", "-exec"]);
+        let owned = owned.args(["chown", &format!("{id}:{id}"), "{}", "+"]);
+        drop(owned.output().exits(0));
         Lab::in_folder(root, store, Some(id))
     }
 

@@ -56,6 +56,14 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     drop(copied.exits(0));
 }
 
+/// Copies folders, with links to the same files.
+///
+/// # Panics
+/// When that fails.
+pub(crate) fn link(from: &Path, to: &Path) {
+    drop(Invocation::new("cp").args(["-al"]).args([from, to]).output().exits(0));
+}
+
 /// The shared store, set up.
 pub(crate) fn shared() -> &'static Path {
     static STORE: OnceLock<Result<PathBuf, String>> = OnceLock::new();

@@ -66,7 +66,7 @@ fn looks_right(lab: &Lab, name: &str) {
     let seen = look(
         "cd /; for f in gone single opaque/old becomes-file/inner; do [ -e $f ] && echo \"$f is there\"; done; \
          cat opaque/new replaced becomes-file becomes-folder/inner stays/file stays/added; \
-         cat deep/d*/f*; cat soft absolute; readlink soft absolute; \
+         cat deep/d*/f*; cat soft absolute; readlink soft; readlink absolute; \
          stat -c '%h' hard-one; [ hard-one -ef hard-two ] && echo same; \
          stat -c '%n %u %g' big-ids; stat -c '%n %a %F' setuid sticky empty replaced; \
          stat -c '%n %F %t %T' null-device block-device fifo; stat -c %Y replaced; \
@@ -234,7 +234,7 @@ fn images_are_listed_and_removed_by_name_and_by_id() {
 
 #[test]
 fn h13_an_image_of_another_architecture_is_refused() {
-    let lab = lab();
+    let lab = settled();
     let mut image = Image::of(vec![Layer::busybox().end()]);
     image.architecture = "arm64";
     for archive in
@@ -269,18 +269,14 @@ fn h13_layers_that_are_not_what_the_image_says_are_refused() {
     let load = |bytes: Vec<u8>| lab.boxwood(["load"]).stdin(bytes);
     let mut image = Image::of(vec![Layer::busybox().end()]);
     image.diff_ids = Some(vec![digest(b"another layer")]);
-    refused_whole(
-        &lab,
-        load(image.docker_archive(&["bad:1"])),
-        &["digest", "diff_id"].map(|_| "damaged"),
-    );
+    refused_whole(&lab, load(image.docker_archive(&["bad:1"])), &["damaged", "diff_id"]);
     refused_whole(&lab, load(image.oci_archive(&["bad:1"], Compression::Zstd)), &["damaged"]);
     image.diff_ids = Some(vec![]);
     refused_whole(&lab, load(image.docker_archive(&["bad:1"])), &["layer"]);
     image.diff_ids = Some(vec!["sha256:../../../../etc/passwd".to_owned()]);
     refused_whole(&lab, load(image.docker_archive(&["bad:1"])), &["digest"]);
     // A stored blob with one byte changed.
-    let image = Image::of(vec![Layer::busybox().end()]);
+    let image = Image::of(vec![Layer::busybox().file("another", 0o644, b"x").end()]);
     let mut archive = image.oci_archive(&["bad:1"], Compression::None);
     let at = archive.len() / 2;
     archive[at] ^= 1;

@@ -16,9 +16,9 @@ fn an_ordinary_user_runs_boxes_of_their_own() {
     }
     let lab = Lab::of_user(USER);
     // The first run makes the default image and bakes a template.
-    let first = lab.run(["-m", "64m", "busybox", "sh", "-c", "id -u; exit 7"]).output();
+    let first = lab.run(["-m", "128m", "busybox", "sh", "-c", "id -u; exit 7"]).output();
     first.exits(7).prints("0\n");
-    let run = |args: &[&str]| lab.run(["-m", "64m"]).args(args);
+    let run = |args: &[&str]| lab.run(["-m", "128m"]).args(args);
     run(&["busybox", "true"]).output().exits(0).quietly();
     run(&["-i", "busybox", "cat"]).stdin("in\n").output().exits(0).prints("in\n").quietly();
     run(&["busybox", "sh", "-c", "echo out; echo err >&2"])
@@ -31,7 +31,7 @@ fn an_ordinary_user_runs_boxes_of_their_own() {
     // Everything runs as that user and nobody else.
     let args = [
         "-m",
-        "64m",
+        "128m",
         "busybox",
         "sh",
         "-c",

@@ -29,13 +29,8 @@ fn unfinished(lab: &Lab) -> Vec<PathBuf> {
 fn templates_are_listed_and_removed_and_baked_again() {
     let lab = Lab::with(StoreKind::CopiedTemplates);
     let keys = || lab.boxwood(["template", "ls", "-q"]).output().exits(0).lines();
-    let before = keys();
-    assert!(!before.is_empty());
-    let shapes =
-        lab.boxwood(["template", "ls", "--format", "{{.Shape}}"]).output().exits(0).lines();
-    let default =
-        shapes.iter().position(|shape| shape == "1cpu-512mib").expect("the default shape");
-    let key = before[default].clone();
+    let key = current_key(&lab);
+    assert!(keys().contains(&key));
     let listed = lab.boxwood(["template", "ls"]).output().exits(0).text();
     assert!(listed.starts_with("KEY") && listed.contains("1cpu-512mib"), "{listed}");
     // A box that runs keeps what it was restored from.
@@ -70,11 +65,15 @@ fn files_of(template: &Path) -> Vec<(u64, PathBuf)> {
     files
 }
 
-fn template_of_default_shape(lab: &Lab) -> PathBuf {
-    let format = "{{.Key}} {{.Shape}}";
-    let lines = lab.boxwood(["template", "ls", "--format", format]).output().exits(0).lines();
-    let line = lines.iter().find(|line| line.ends_with(" 1cpu-512mib")).expect("the default shape");
-    lab.store().join("templates").join(line.split(' ').next().unwrap())
+/// The key of the template that boxes of the default shape start from.
+fn current_key(lab: &Lab) -> String {
+    let setup = lab.boxwood(["setup"]).output().exits(0).text();
+    let after = setup.split("template ").nth(1).expect("setup names the template");
+    after.split(',').next().unwrap_or_default().to_owned()
+}
+
+fn current(lab: &Lab) -> PathBuf {
+    lab.store().join("templates").join(current_key(lab))
 }
 
 /// Changes one byte and nothing that is easily seen: neither the size nor the time.
@@ -99,7 +98,7 @@ fn is_baked_again_with_a_reason(lab: &Lab) {
 fn s1_a_flipped_byte_in_a_templates_memory_is_found_and_it_is_baked_again() {
     let lab = Lab::with(StoreKind::CopiedTemplates);
     lab.run(["busybox", "true"]).output().exits(0).quietly();
-    let template = template_of_default_shape(&lab);
+    let template = current(&lab);
     let (_, ram) = files_of(&template).swap_remove(0);
     // In the middle of what the file really holds.
     let file = File::open(&ram).unwrap();
@@ -112,7 +111,7 @@ fn s1_a_flipped_byte_in_a_templates_memory_is_found_and_it_is_baked_again() {
 fn s1_a_flipped_byte_in_a_templates_state_is_found_and_it_is_baked_again() {
     let lab = Lab::with(StoreKind::CopiedTemplates);
     lab.run(["busybox", "true"]).output().exits(0).quietly();
-    let template = template_of_default_shape(&lab);
+    let template = current(&lab);
     let files = files_of(&template);
     let state = files.iter().map(|(_, path)| path);
     let mut state =
@@ -125,12 +124,12 @@ fn s1_a_flipped_byte_in_a_templates_state_is_found_and_it_is_baked_again() {
 #[test]
 fn s1_half_a_template_is_never_used() {
     let lab = Lab::with(StoreKind::CopiedTemplates);
-    let template = template_of_default_shape(&lab);
+    let template = current(&lab);
     let files = files_of(&template);
     let ram = &files[0].1;
     File::options().write(true).open(ram).unwrap().set_len(64 << 20).unwrap();
     is_baked_again_with_a_reason(&lab);
-    fs::write(template_of_default_shape(&lab).join("manifest.json"), "{").unwrap();
+    fs::write(current(&lab).join("manifest.json"), "{").unwrap();
     let run = lab.run(["busybox", "echo", "hi"]).output();
     run.exits(0).prints("hi\n");
 }
@@ -141,7 +140,7 @@ fn s1_a_bake_that_is_killed_leaves_nothing_that_the_next_run_minds() {
     let templates = lab.store().join("templates");
     fs::create_dir_all(&templates).unwrap();
     let folder = Folder::watch(&templates);
-    let run = lab.run(["-m", "64m", "busybox", "echo", "hi"]).spawn();
+    let run = lab.run(["-m", "128m", "busybox", "echo", "hi"]).spawn();
     folder.until(|| (!unfinished(&lab).is_empty()).then_some(()));
     let half = Folder::watch(&unfinished(&lab)[0]);
     half.until(|| {
@@ -153,7 +152,7 @@ fn s1_a_bake_that_is_killed_leaves_nothing_that_the_next_run_minds() {
     drop(run.wait());
     assert_eq!(baked(&lab), Vec::<PathBuf>::new());
     lab.is_clean();
-    let next = lab.run(["-m", "64m", "busybox", "echo", "hi"]).output();
+    let next = lab.run(["-m", "128m", "busybox", "echo", "hi"]).output();
     next.exits(0).prints("hi\n");
     assert_eq!(baked(&lab).len(), 1);
     assert_eq!(unfinished(&lab), Vec::<PathBuf>::new());
@@ -162,7 +161,7 @@ fn s1_a_bake_that_is_killed_leaves_nothing_that_the_next_run_minds() {
 #[test]
 fn s1_first_users_at_once_bake_once() {
     let lab = Lab::with(StoreKind::OwnTemplates);
-    let args = ["-m", "64m", "busybox", "echo", "hi"];
+    let args = ["-m", "128m", "busybox", "echo", "hi"];
     let first: Vec<Running> = (0..4).map(|_| lab.run(args).spawn()).collect();
     let ended: Vec<_> = first.into_iter().map(Running::wait).collect();
     let mut baking = 0;
@@ -178,10 +177,10 @@ fn s1_first_users_at_once_bake_once() {
 #[test]
 fn setup_makes_everything_ready_so_that_a_run_is_silent() {
     let lab = Lab::with(StoreKind::OwnTemplates);
-    let setup = lab.boxwood(["setup", "-m", "64m"]).output().exits(0);
+    let setup = lab.boxwood(["setup", "-m", "128m"]).output().exits(0);
     assert!(setup.text().starts_with("ready"), "{setup:?}");
-    lab.run(["-m", "64m", "busybox", "true"]).output().exits(0).quietly();
-    lab.boxwood(["setup", "-m", "64m"]).output().exits(0).quietly();
+    lab.run(["-m", "128m", "busybox", "true"]).output().exits(0).quietly();
+    lab.boxwood(["setup", "-m", "128m"]).output().exits(0).quietly();
 }
 
 #[test]
@@ -190,7 +189,7 @@ fn a_busy_host_does_not_hinder_a_bake() {
     let cpus = std::thread::available_parallelism().unwrap().get();
     let loads: Vec<Running> =
         (0..cpus).map(|_| lab.program("sh").args(["-c", "while :; do :; done"]).spawn()).collect();
-    let run = lab.run(["-m", "64m", "busybox", "echo", "hi"]).output();
+    let run = lab.run(["-m", "128m", "busybox", "echo", "hi"]).output();
     drop(loads);
     run.exits(0).prints("hi\n");
 }
