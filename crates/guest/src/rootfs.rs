@@ -13,6 +13,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use boxwood_wire::message::Leaving;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, mount, move_mount};
@@ -33,10 +34,14 @@ pub(crate) struct Root {
 
 impl Root {
     /// Puts it together.
-    pub(crate) fn assemble(disks: &Disks, prepared: &Prepared) -> Result<Root, Fault> {
+    pub(crate) fn assemble(
+        disks: &Disks,
+        prepared: &Prepared,
+        leaving: Leaving,
+    ) -> Result<Root, Fault> {
         mount(disks.image, "/image", "erofs", MountFlags::RDONLY, c"")
             .step("mount the image as erofs")?;
-        mount(disks.disk, "/disk", "ext4", MountFlags::NOATIME, DISK_OPTIONS)
+        mount(disks.disk, "/disk", "ext4", MountFlags::NOATIME, disk_options(leaving))
             .step("mount the box's disk as ext4")?;
         let disk = open_folder("/disk")?;
         refresh_identity()?;
@@ -68,8 +73,14 @@ impl Root {
     }
 }
 
-/// No thread that initializes or reads ahead what nobody asked for.
-const DISK_OPTIONS: &CStr = c"noinit_itable,no_prefetch_block_bitmaps";
+/// No thread that initializes or reads ahead what nobody asked for. And no flushes for a disk that is
+/// thrown away with its box.
+fn disk_options(leaving: Leaving) -> &'static CStr {
+    match leaving {
+        Leaving::Flush => c"noinit_itable,no_prefetch_block_bitmaps",
+        Leaving::Discard => c"noinit_itable,no_prefetch_block_bitmaps,nobarrier",
+    }
+}
 
 /// No redirects and no metacopies: an image's extended attributes could name other files with them.
 const OVERLAY: &CStr = c"lowerdir=/run/own:/image,upperdir=/disk/upper,workdir=/disk/work,\

@@ -64,8 +64,8 @@ impl Guest {
             reason: fault.reason(),
         };
         let machine = &mut self.machine;
-        let root = Root::assemble(&machine.disks, &machine.prepared).map_err(broken)?;
-        let root = self.root.insert(root);
+        let root = Root::assemble(&machine.disks, &machine.prepared, request.leaving);
+        let root = self.root.insert(root.map_err(broken)?);
         let pipes = match machine.pipes.take() {
             Some(pipes) => pipes,
             None => Pipes::new(&machine.poll, MAIN_SLOT).map_err(broken)?,
