@@ -10,7 +10,7 @@ pub(crate) mod stdio;
 pub(crate) mod user;
 
 use boxwood_types::ExitStatus;
-use boxwood_wire::frame::{FrameError, Kind};
+use boxwood_wire::frame::Kind;
 use boxwood_wire::message::ProcessReply;
 use boxwood_wire::mux::StreamId;
 use rustix::process::Pid;
@@ -75,7 +75,7 @@ impl Session {
     /// Its stream was aborted: it goes on unheard.
     pub(crate) fn unheard(&mut self) {
         self.outward = Outward::Nowhere;
-        self.stdio.stdin.finish();
+        self.stdio.stdin.close();
     }
 
     /// Moves what can be moved, one frame each way, and tells the exit when it is time.
@@ -109,16 +109,14 @@ impl Session {
         while stdin.wants_more() {
             match connection.frame(id) {
                 Ok(Some(frame)) if frame.kind == Kind::Stdin => stdin.push(frame.payload),
-                Ok(Some(frame)) if frame.kind == Kind::StdinEof => stdin.finish(),
+                Ok(Some(frame)) if frame.kind == Kind::StdinEof => stdin.close(),
                 Ok(None) if connection.is_finished(id) => {
-                    stdin.finish();
+                    stdin.close();
                     return Ok(());
                 }
                 Ok(None) => return Ok(()),
                 // A frame that has no place here, or none at all.
-                Ok(Some(_))
-                | Err(FrameError::UnknownKind(_) | FrameError::TooLong { .. })
-                | Err(FrameError::Malformed(_)) => {
+                Ok(Some(_)) | Err(_) => {
                     connection.abort(id);
                     self.unheard();
                     return Ok(());

@@ -195,12 +195,11 @@ pub(crate) struct Inlet {
     ready: bool,
     queue: Vec<u8>,
     written: usize,
-    finished: bool,
 }
 
 impl Inlet {
     fn new(fd: OwnedFd) -> Self {
-        Inlet { fd: Some(fd), ready: true, queue: Vec::new(), written: 0, finished: false }
+        Inlet { fd: Some(fd), ready: true, queue: Vec::new(), written: 0 }
     }
 
     /// Whether the next frame may be handed over. One is held at a time; the others stay in their
@@ -211,21 +210,15 @@ impl Inlet {
 
     /// Takes one frame's bytes.
     pub(crate) fn push(&mut self, bytes: Vec<u8>) {
-        if self.fd.is_some() && !self.finished {
+        if self.fd.is_some() {
             self.queue = bytes;
             self.written = 0;
         }
     }
 
-    /// No more input after what was pushed.
-    pub(crate) fn finish(&mut self) {
-        self.finished = true;
-        if self.queue.is_empty() {
-            self.close();
-        }
-    }
-
-    fn close(&mut self) {
+    /// Ends the input. After a frame was pushed that is: once [`wants_more`](Self::wants_more) says
+    /// that it has been written.
+    pub(crate) fn close(&mut self) {
         self.fd = None;
         self.queue = Vec::new();
     }
@@ -243,9 +236,6 @@ impl Inlet {
             }
             if self.written >= self.queue.len() {
                 self.queue = Vec::new();
-                if self.finished {
-                    self.close();
-                }
             }
         }
         Ok(())
