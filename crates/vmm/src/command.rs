@@ -43,6 +43,12 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t no_timer_c
 const EMULATED_KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t no_timer_check \
      tsc=reliable mitigations=off init_on_alloc=0";
 
+/// Below this much memory, in MiB, a distribution's kernel does not boot as it is: its tracing makes
+/// thousands of files at boot, 17 MiB of them.
+const SMALL_MIB: u32 = 96;
+/// A locked-down kernel has no tracing (kernel_lockdown(7)), and fits.
+const SMALL_KERNEL_ARGUMENTS: &str = " lockdown=confidentiality";
+
 /// What becomes of a guest's flushes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DiskDurability {
@@ -104,16 +110,18 @@ fn disk(name: &str, slot: u32) -> String {
 }
 
 /// The guest's kernel command line.
-pub(crate) fn kernel_arguments(accelerator: Accelerator, tsc_khz: u64) -> String {
-    format!("{} tsc_early_khz={tsc_khz}", lasting_kernel_arguments(accelerator))
+pub(crate) fn kernel_arguments(accelerator: Accelerator, shape: Shape, tsc_khz: u64) -> String {
+    format!("{} tsc_early_khz={tsc_khz}", lasting_kernel_arguments(accelerator, shape))
 }
 
 /// The kernel command line without what is measured: what a template's key contains.
-pub(crate) fn lasting_kernel_arguments(accelerator: Accelerator) -> &'static str {
-    match accelerator {
+pub(crate) fn lasting_kernel_arguments(accelerator: Accelerator, shape: Shape) -> String {
+    let general = match accelerator {
         Accelerator::Kvm => KERNEL_ARGUMENTS,
         Accelerator::Tcg => EMULATED_KERNEL_ARGUMENTS,
-    }
+    };
+    let small = if shape.memory_mib() < SMALL_MIB { SMALL_KERNEL_ARGUMENTS } else { "" };
+    format!("{general}{small}")
 }
 
 /// All arguments of one QEMU process.

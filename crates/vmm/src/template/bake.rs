@@ -211,7 +211,11 @@ impl Booting {
             start: Start::Boot {
                 vmlinux: boot[0].as_raw_fd(),
                 initramfs: boot[1].as_raw_fd(),
-                kernel_arguments: &command::kernel_arguments(binding.accelerator, tsc_khz),
+                kernel_arguments: &command::kernel_arguments(
+                    binding.accelerator,
+                    binding.shape,
+                    tsc_khz,
+                ),
             },
             files: launch::Files {
                 image: &image,

@@ -70,7 +70,7 @@ impl Binding {
             accelerator: request.accelerator,
             shape: request.shape,
             machine: command::machine(request.shape, request.accelerator),
-            kernel_arguments: command::lasting_kernel_arguments(request.accelerator).to_owned(),
+            kernel_arguments: command::lasting_kernel_arguments(request.accelerator, request.shape),
             host_cpu,
             vmlinux_sha256: request.boot.vmlinux_sha256.clone(),
             initramfs_sha256: request.boot.initramfs_sha256.clone(),
