@@ -166,7 +166,7 @@ fn print_aligned(
 
 /// What others named must not move the cursor.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(crate::out::printable).collect()
 }
 
 #[cfg(test)]

@@ -112,7 +112,9 @@ fn main() -> ExitCode {
 fn complain(error: &anyhow::Error) {
     let mut parts: Vec<String> = error.chain().map(ToString::to_string).collect();
     parts.dedup();
-    eprintln!("boxwood: {}", parts.join(": "));
+    // What others wrote, a name or a path, must neither break the line nor move the cursor.
+    let text: String = parts.join(": ").chars().map(out::printable).collect();
+    eprintln!("boxwood: {text}");
 }
 
 /// Help and version go to standard output and succeed; everything else is bad input, told in one

@@ -20,6 +20,11 @@ pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     written.context("can't write to standard output")
 }
 
+/// A character that moves nothing on a terminal.
+pub(crate) fn printable(c: char) -> char {
+    if c.is_control() { '\u{fffd}' } else { c }
+}
+
 /// Whether an error is that standard output's reader has gone.
 pub(crate) fn is_hang_up(error: &anyhow::Error) -> bool {
     let broken = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;

@@ -95,6 +95,12 @@ pub enum Error {
         /// What can be done.
         hint: &'static str,
     },
+    /// A damaged box has an owner, which can't be asked.
+    #[error("box {} is damaged and its shim still runs: nothing of it was touched", id.short())]
+    Owned {
+        /// The box.
+        id: BoxId,
+    },
     /// The shim refuses.
     #[error("box {} is {state}: {message}", id.short())]
     Refused {

@@ -16,23 +16,31 @@ pub struct Listed {
 }
 
 impl Runtime {
-    /// All boxes, newest first. One that vanishes meanwhile is left out.
+    /// All boxes, newest first. One that vanishes meanwhile is left out; one that can't be read hides
+    /// no other, and what is wrong with it is told.
     ///
     /// # Errors
-    /// When the home or a box in it can't be read.
-    pub fn list(&self) -> Result<Vec<Listed>, Error> {
+    /// When the home can't be read.
+    pub fn list(&self, tell: &mut dyn FnMut(Error)) -> Result<Vec<Listed>, Error> {
         let mut listed = Vec::new();
         for id in self.home.ids()? {
             let Some(dir) = self.home.get(&id)? else { continue };
-            let Some(record) = self.record(&dir)? else { continue };
-            match dir.spec() {
-                Ok(spec) => listed.push(Listed { dir, spec, record }),
-                Err(_) if !dir.path().exists() => {}
-                Err(error) => return Err(error.into()),
+            match self.read(dir) {
+                Ok(one) => listed.extend(one),
+                Err(error) => tell(error),
             }
         }
         listed.sort_by_key(|one| std::cmp::Reverse(one.spec.created));
         Ok(listed)
+    }
+
+    fn read(&self, dir: BoxDir) -> Result<Option<Listed>, Error> {
+        let Some(record) = self.record(&dir)? else { return Ok(None) };
+        match dir.spec() {
+            Ok(spec) => Ok(Some(Listed { dir, spec, record })),
+            Err(_) if !dir.path().exists() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The box a user means by a name, an id or its beginning.
@@ -42,8 +50,6 @@ impl Runtime {
     pub fn find(&self, text: &str) -> Result<Listed, Error> {
         let dir = self.home.find(text)?;
         let gone = || boxwood_state::StateError::NoSuchBox(text.to_owned());
-        let record = self.record(&dir)?.ok_or_else(gone)?;
-        let spec = dir.spec()?;
-        Ok(Listed { dir, spec, record })
+        Ok(self.read(dir)?.ok_or_else(gone)?)
     }
 }

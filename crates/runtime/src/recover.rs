@@ -1,49 +1,27 @@
 //! Telling the truth about boxes whose shim has gone (contract H6).
 
-use boxwood_state::{AfterExit, BoxDir, Record, clock};
+use boxwood_state::{AfterExit, BoxDir, Record, StateError, clock};
 use boxwood_types::BoxState;
 
 use crate::{Error, Runtime};
 
 impl Runtime {
     /// The true record of a box; `None` when the box has just gone. A record that says "running"
-    /// while nobody holds the lock is corrected on disk first, and what was to be removed at its end
+    /// while nobody owns the box is corrected on disk first, and what was to be removed at its end
     /// is removed.
     ///
     /// # Errors
     /// When the record can't be read or corrected.
     pub fn record(&self, dir: &BoxDir) -> Result<Option<Record>, Error> {
-        let record = match dir.record() {
-            Ok(record) => record,
-            Err(error) => return if self.is_gone(dir) { Ok(None) } else { Err(error.into()) },
-        };
-        if !record.state.is_live() && record.state != BoxState::Created {
+        let Some(record) = unless_gone(dir, dir.record())? else { return Ok(None) };
+        if !may_be_lost(&record) {
             return Ok(Some(record));
         }
-        let lock = match dir.try_lock() {
-            Ok(Some(lock)) => lock,
-            Ok(None) => return Ok(Some(record)),
-            Err(_) if self.is_gone(dir) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        // The lock is ours, so nobody changes the record now: what it says is the last word.
-        let record = match dir.record() {
-            Ok(record) => record,
-            Err(_) if self.is_gone(dir) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let now = clock::Moment::now();
-        let Some(corrected) = record.recovered(&clock::host_boot_id(), now) else {
-            return Ok(Some(record));
-        };
-        let spec = dir.spec()?;
-        if spec.after_exit == AfterExit::Remove {
-            self.home.remove(dir)?;
-            return Ok(None);
+        if unless_gone(dir, dir.look_unowned())?.flatten().is_none() {
+            // Owned, or just gone: then its record is gone, too.
+            return Ok(unless_gone(dir, dir.record())?);
         }
-        dir.write_record(&corrected)?;
-        drop(lock);
-        Ok(Some(corrected))
+        self.correct(dir)
     }
 
     /// Goes over the whole home: lost boxes are recorded as lost, abandoned ones are removed, and
@@ -55,25 +33,46 @@ impl Runtime {
     /// names it will say why.
     pub fn recover(&self) -> Result<(), Error> {
         for id in self.home.ids()? {
-            let Some(dir) = self.home.get(&id)? else { continue };
-            let _ = self.record(&dir);
-            let _ = self.remove_if_abandoned(&dir);
+            if let Some(dir) = self.home.get(&id)? {
+                let _ = self.record(&dir);
+            }
         }
         Ok(self.home.sweep()?)
     }
 
-    /// A box that was to be removed at its end and whose starter died before its shim began.
-    fn remove_if_abandoned(&self, dir: &BoxDir) -> Result<(), Error> {
-        if dir.spec()?.after_exit != AfterExit::Remove {
-            return Ok(());
+    /// One at a time, and while nobody can become the owner.
+    fn correct(&self, dir: &BoxDir) -> Result<Option<Record>, Error> {
+        let _alone = self.home.recovering()?;
+        let Some(unowned) = unless_gone(dir, dir.look_unowned())? else { return Ok(None) };
+        let Some(record) = unless_gone(dir, dir.record())? else { return Ok(None) };
+        if unowned.is_none() {
+            return Ok(Some(record));
         }
-        if let Some(_lock) = dir.try_lock()? {
+        let spec = dir.spec()?;
+        if spec.after_exit == AfterExit::Remove && may_be_lost(&record) {
             self.home.remove(dir)?;
+            return Ok(None);
         }
-        Ok(())
+        let now = clock::Moment::now();
+        let Some(corrected) = record.recovered(&clock::host_boot_id(), now) else {
+            return Ok(Some(record));
+        };
+        dir.write_record(&corrected)?;
+        Ok(Some(corrected))
     }
+}
 
-    fn is_gone(&self, dir: &BoxDir) -> bool {
-        !dir.path().exists()
+/// Whether a record needs an owner beside it to be true; a box that was created to be removed at its
+/// end, and whose creator died, is as good as lost.
+fn may_be_lost(record: &Record) -> bool {
+    record.state.is_live() || record.state == BoxState::Created
+}
+
+/// `None` instead of an error for a box that somebody else has removed meanwhile.
+fn unless_gone<T>(dir: &BoxDir, result: Result<T, StateError>) -> Result<Option<T>, StateError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(_) if !dir.path().exists() => Ok(None),
+        Err(error) => Err(error),
     }
 }

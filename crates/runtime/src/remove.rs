@@ -14,6 +14,19 @@ pub enum Force {
 }
 
 impl Runtime {
+    /// Removes a box whose files can't be read, so that nobody knows what it was. Only when nobody
+    /// owns it.
+    ///
+    /// # Errors
+    /// When none or several are meant, somebody owns it, or it can't be removed.
+    pub fn remove_damaged(&self, name: &str) -> Result<(), Error> {
+        let dir = self.home.find(name)?;
+        match dir.try_lock()? {
+            Some(_lock) => Ok(self.home.remove(&dir)?),
+            None => Err(Error::Owned { id: dir.id().clone() }),
+        }
+    }
+
     /// Removes a box.
     ///
     /// # Errors

@@ -1,8 +1,13 @@
 //! `start`: a box that has ended is taken in hand again, with its disk as it was.
 
-use boxwood_state::{Client, TemplateRef};
+use std::time::Duration;
+
+use boxwood_state::{BoxDir, Client, StateError, TemplateRef};
 
 use crate::{Error, Progress, Runtime, start::Held};
+
+/// How long those who only look at a box's lock may keep it from who starts the box.
+const LOOKERS: Duration = Duration::from_secs(2);
 
 impl Runtime {
     /// Takes the lock of a box that does not run, so that it can be started with this client.
@@ -24,10 +29,23 @@ impl Runtime {
         if listed.record.state.is_live() {
             return Err(running(listed.record.state));
         }
-        let Some(lock) = listed.dir.try_lock()? else {
-            // Somebody else started it between the two looks.
-            return Err(running(listed.dir.record()?.state));
+        // Whoever only looks at the lock holds it for a moment, so it is worth waiting for; whoever
+        // starts the box in that moment keeps it.
+        let path = listed.dir.path().to_owned();
+        let id = listed.spec.id.clone();
+        let lock = tokio::task::spawn_blocking(move || {
+            BoxDir::open(&path)?.map(|dir| dir.lock()).transpose()
+        });
+        let lock = match tokio::time::timeout(LOOKERS, lock).await {
+            Ok(Ok(Ok(Some(lock)))) => lock,
+            Ok(Ok(Err(error))) if listed.dir.path().exists() => return Err(error.into()),
+            Err(_) => return Err(running(listed.dir.record()?.state)),
+            _ => return Err(StateError::NoSuchBox(id.short().to_owned()).into()),
         };
+        let state = listed.dir.record()?.state;
+        if state.is_live() {
+            return Err(running(state));
+        }
         let mut spec = listed.spec;
         let prepared = self.prepare(spec.image.id.as_str(), spec.shape, progress).await?;
         spec.template = TemplateRef { ..prepared.template };

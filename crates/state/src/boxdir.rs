@@ -93,23 +93,21 @@ impl BoxDir {
         atomic::replace(&self.path, RECORD, record)
     }
 
-    /// Takes the box's lock if nobody holds it.
+    /// Takes the box's lock if nobody holds it, not even to look.
     ///
     /// # Errors
     /// When the lock file can't be opened.
     pub fn try_lock(&self) -> Result<Option<File>, StateError> {
-        let path = self.file(LOCK);
-        let file = File::options().read(true).write(true).open(&path);
-        let file = match file {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(self.gone()),
-            Err(error) => return Err(StateError::io("open", &path)(error)),
-        };
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(errno) => Err(StateError::os("lock", &path)(errno)),
-        }
+        self.flock(FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// `None` when somebody owns the box: its shim, or who creates or removes it. While the file is
+    /// held, nobody can become its owner. Any number may look at the same time.
+    ///
+    /// # Errors
+    /// When the lock file can't be opened.
+    pub fn look_unowned(&self) -> Result<Option<File>, StateError> {
+        self.flock(FlockOperation::NonBlockingLockShared)
     }
 
     /// Waits until whoever holds the lock has gone, and takes it. Blocks: call it where that is
@@ -118,12 +116,22 @@ impl BoxDir {
     /// # Errors
     /// When the lock file can't be opened or locked.
     pub fn lock(&self) -> Result<File, StateError> {
+        self.flock(FlockOperation::LockExclusive)?.ok_or_else(|| self.gone())
+    }
+
+    /// `None` when somebody else's lock is in the way of one that does not wait.
+    fn flock(&self, how: FlockOperation) -> Result<Option<File>, StateError> {
         let path = self.file(LOCK);
-        let file = File::options().read(true).write(true).open(&path);
-        let file = file.map_err(StateError::io("open", &path))?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)
-            .map_err(StateError::os("lock", &path))?;
-        Ok(file)
+        let file = match File::options().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(self.gone()),
+            Err(error) => return Err(StateError::io("open", &path)(error)),
+        };
+        match rustix::fs::flock(&file, how) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(StateError::os("lock", &path)(errno)),
+        }
     }
 
     /// The box's own disk.
@@ -183,6 +191,12 @@ impl NewBox {
         atomic::replace(directory, SPEC, spec)?;
         atomic::replace(directory, RECORD, &Record::created())?;
         Ok(lock)
+    }
+
+    /// Takes the unfinished directory away again, after an error that says what happened. What can't
+    /// be deleted is swept later.
+    pub(crate) fn discard(&self) {
+        let _ = fs::remove_dir_all(&self.unpublished);
     }
 
     /// Makes the box visible and hands over its directory and its lock.

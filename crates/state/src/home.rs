@@ -52,7 +52,7 @@ impl Home {
     pub fn create(&self, spec: &BoxSpec) -> Result<NewBox, StateError> {
         let creating = self.guard(FlockOperation::LockShared)?;
         let new = NewBox::make(&self.boxes(), spec)?;
-        self.take_name(spec)?;
+        self.take_name(spec).inspect_err(|_| new.discard())?;
         let new = new.publish().inspect_err(|_| {
             // The error at hand says what happened; a name without a box is free (take_name).
             let _ = fs::remove_file(self.name_path(&spec.name));
@@ -191,6 +191,18 @@ impl Home {
     fn guard(&self, how: FlockOperation) -> Result<File, StateError> {
         let (path, file) = self.lock_file("boxes.lock")?;
         rustix::fs::flock(&file, how).map_err(StateError::os("lock", &path))?;
+        Ok(file)
+    }
+
+    /// Lets one at a time correct what lost boxes left. The lock of a box can't do that: who only
+    /// looks at it holds it for a moment, too.
+    ///
+    /// # Errors
+    /// When the lock can't be taken.
+    pub fn recovering(&self) -> Result<File, StateError> {
+        let (path, file) = self.lock_file("recovery.lock")?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .map_err(StateError::os("lock", &path))?;
         Ok(file)
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::format::Format;
 use crate::out::say;
-use crate::{open_runtime, times};
+use crate::{complain, open_runtime, times};
 
 const COLUMNS: [(&str, &str); 6] = [
     ("BOX ID", "ID"),
@@ -48,7 +48,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = open_runtime()?;
     runtime.recover()?;
-    let mut listed = runtime.list()?;
+    let mut listed = runtime.list(&mut |error| complain(&error.into()))?;
     if !args.all {
         listed.retain(|one| one.record.state.is_live());
     }

@@ -27,6 +27,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     wait_for(for_each(&args.boxes, async |name| match runtime.find(name) {
         Ok(listed) => Ok(runtime.remove(listed, force).await?),
         Err(Error::State(StateError::NoSuchBox(_))) if args.force => Ok(()),
+        Err(Error::State(StateError::Damaged { .. })) if args.force => {
+            Ok(runtime.remove_damaged(name)?)
+        }
         Err(error) => Err(error.into()),
     }))
 }

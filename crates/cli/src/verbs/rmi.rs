@@ -24,7 +24,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = open_runtime()?;
-    let boxes = runtime.list()?;
+    let boxes = runtime.list(&mut |error| complain(&error.into()))?;
     let used = |id: &Digest| {
         let user = boxes.iter().find(|one| one.spec.image.id == *id)?;
         Some(format!("box {}", user.spec.name))
