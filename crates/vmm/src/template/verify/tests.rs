@@ -63,7 +63,7 @@ fn an_empty_file_has_a_digest() {
 
 fn files(guinea: &Guinea) -> Files {
     let dir = guinea.template_dir();
-    let key = dir.file_name().unwrap().to_str().unwrap().to_owned();
+    let key = dir.file_name().unwrap().to_str().unwrap().parse().unwrap();
     Files { dir, key, cache: None }
 }
 
