@@ -37,7 +37,7 @@ setup: build
 check:
 	scripts/cargo fmt --all --check
 	scripts/cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" scripts/cargo doc --workspace --no-deps --locked --document-private-items
+	RUSTDOCFLAGS="-D warnings" scripts/cargo doc --workspace --no-deps --locked
 
 unit:
 	scripts/cargo test --workspace --exclude boxwood-tests --locked

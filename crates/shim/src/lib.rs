@@ -3,7 +3,7 @@
 //! The runtime starts a shim for each box (`boxwood shim`, a hidden verb) with the box's lock already
 //! held and handed over, so a box is never without an owner. No daemon is needed: restarting, logging
 //! and telling the truth happen here. [`run`] reads as the order of a start; after
-//! [`Supervisor::supervise`](supervisor::Supervisor::supervise) returned, the box has ended.
+//! `Supervisor::supervise` returned, the box has ended.
 
 mod clients;
 mod console;

@@ -86,6 +86,9 @@ impl Kernel {
             KernelSource::Files { image, modules } => {
                 let origin = format!("BOXWOOD_KERNEL={}", image.display());
                 let found = Found { origin, image: image.clone(), modules: modules.clone() };
+                // A file that can't be read is told before anything is said to be under way.
+                std::fs::File::open(image)
+                    .map_err(|source| Error::Read { path: image.clone(), source })?;
                 (found, FileStamp::of(image)?)
             }
         };
