@@ -186,6 +186,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// QEMU could not write to a file it has mapped.
+    #[error("can't write the template's memory to {}: is the disk full?", path.display())]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// How QEMU ended.
+        #[source]
+        source: Box<Error>,
+    },
     /// There is no template with this key.
     #[error("there is no template {key} in {}: start the box again to have it baked", store.display())]
     NoTemplate {

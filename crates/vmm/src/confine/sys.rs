@@ -130,24 +130,30 @@ struct PathBeneath {
     parent: i32,
 }
 
-/// From now on nothing can be opened for writing but the device, and no directory be changed; what
-/// is open stays as it is. Kernels without Landlock do without.
-fn forbid_writing(device: Option<&Device>) -> io::Result<()> {
-    // SAFETY: the structures are those of linux/landlock.h, alive for the calls; the first call
-    // takes none.
+/// The version of the kernel's Landlock; below 1 if there is none.
+pub(super) fn landlock_version() -> i64 {
+    // SAFETY: with this flag the call takes no structure, and makes nothing.
     unsafe {
-        let version = libc::syscall(
+        libc::syscall(
             libc::SYS_landlock_create_ruleset,
             std::ptr::null::<Ruleset>(),
             NONE,
             LANDLOCK_CREATE_RULESET_VERSION,
-        );
-        let newer = match version {
-            i64::MIN..=0 => return Ok(()),
-            1 => 0,
-            2 => REFER,
-            _ => REFER | TRUNCATE,
-        };
+        )
+    }
+}
+
+/// From now on nothing can be opened for writing but the device, and no directory be changed; what
+/// is open stays as it is. Kernels without Landlock do without.
+fn forbid_writing(device: Option<&Device>) -> io::Result<()> {
+    let newer = match landlock_version() {
+        i64::MIN..=0 => return Ok(()),
+        1 => 0,
+        2 => REFER,
+        _ => REFER | TRUNCATE,
+    };
+    // SAFETY: the structures are those of linux/landlock.h, alive for the calls.
+    unsafe {
         let ruleset = Ruleset { handled_access_fs: WRITE_FILE | CHANGE_DIRECTORY | newer };
         let size = size_of::<Ruleset>();
         let created =

@@ -23,7 +23,7 @@ use crate::confine::QemuUser;
 use crate::error::Error;
 use crate::host;
 use crate::launch::{self, Launched, Parts, greet, why_migration_failed};
-use crate::process::{Limit, Process};
+use crate::process::{Limit, Process, VmStatus};
 use crate::qmp::{Command, Qmp};
 use crate::ram;
 use crate::tail::Tail;
@@ -58,8 +58,18 @@ where
         shape: request.shape,
         accelerator: request.accelerator,
         console: console.last_lines(CONSOLE_LINES),
-        source: Box::new(source),
+        source: Box::new(explain(source, &place.fresh)),
     })
+}
+
+/// The memory is a sparse file: where there is no room for more of it, writing to it is a SIGBUS.
+fn explain(error: Error, files: &Files) -> Error {
+    match &error {
+        Error::VmDied { exit, .. } if exit.status == VmStatus::Signaled(libc::SIGBUS) => {
+            Error::NoRoom { path: files.ram(), source: Box::new(error) }
+        }
+        _ => error,
+    }
 }
 
 async fn fill<F>(

@@ -18,9 +18,13 @@ pub(super) struct Lock {
     _held: OwnedFd,
 }
 
-/// Takes the lock; if somebody else has it, calls `waiting` once and waits until it is free.
-pub(super) async fn take(path: &Path, waiting: impl FnOnce()) -> Result<Lock, Error> {
-    let failed = |error: io::Error| Error::io("lock", path)(error);
+/// A lock, or the file to wait for it with.
+enum Tried {
+    Taken(Lock),
+    Busy(File),
+}
+
+fn attempt(path: &Path) -> Result<Tried, Error> {
     let file = File::options()
         .create(true)
         .truncate(false)
@@ -28,10 +32,28 @@ pub(super) async fn take(path: &Path, waiting: impl FnOnce()) -> Result<Lock, Er
         .open(path)
         .map_err(Error::io("open", path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => return Ok(Lock { _held: file.into() }),
-        Err(Errno::WOULDBLOCK) => waiting(),
-        Err(errno) => return Err(failed(errno.into())),
+        Ok(()) => Ok(Tried::Taken(Lock { _held: file.into() })),
+        Err(Errno::WOULDBLOCK) => Ok(Tried::Busy(file)),
+        Err(errno) => Err(Error::io("lock", path)(errno.into())),
     }
+}
+
+/// Takes the lock if nobody has it.
+pub(super) fn take_if_free(path: &Path) -> Result<Option<Lock>, Error> {
+    match attempt(path)? {
+        Tried::Taken(lock) => Ok(Some(lock)),
+        Tried::Busy(_) => Ok(None),
+    }
+}
+
+/// Takes the lock; if somebody else has it, calls `waiting` once and waits until it is free.
+pub(super) async fn take(path: &Path, waiting: impl FnOnce()) -> Result<Lock, Error> {
+    let failed = |error: io::Error| Error::io("lock", path)(error);
+    let file = match attempt(path)? {
+        Tried::Taken(lock) => return Ok(lock),
+        Tried::Busy(file) => file,
+    };
+    waiting();
     let (sender, receiver) = oneshot::channel();
     // Not of the blocking pool, whose threads an event loop waits for when it ends. If nobody waits
     // any more when the lock comes, it is let go at once.

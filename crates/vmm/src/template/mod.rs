@@ -197,6 +197,8 @@ impl Templates {
             Found::Unfit(reason) => progress(Progress::Rebaking { reason }),
         }
         let start = std::time::Instant::now();
+        // It takes seconds anyway, and this finds what others have left, too.
+        self.sweep()?;
         bake::bake(&self.place(binding), request, idle).await?;
         let template = self.get(&key.to_string()).await?;
         drop(lock);
@@ -209,15 +211,8 @@ impl Templates {
     /// # Errors
     /// When the directory is there and can't be read.
     pub fn list(&self) -> Result<Vec<TemplateInfo>, Error> {
-        let read = Error::io("read", &self.dir);
-        let entries = match fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(&read)?,
-        };
         let mut all = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(&read)?.file_name();
-            let Some(Ok(key)) = name.to_str().map(str::parse) else { continue };
+        for key in self.keys("")? {
             let files = self.files(key);
             let Ok(manifest) = Manifest::read(&files.manifest()) else { continue };
             all.push(TemplateInfo {
@@ -227,7 +222,6 @@ impl Templates {
                 manifest,
             });
         }
-        all.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(all)
     }
 
@@ -249,6 +243,37 @@ impl Templates {
             result => result.map_err(Error::io("remove", &dir)),
         }?;
         discard(&trash)
+    }
+
+    /// Removes what killed bakers have left, which can be as much as a template. Does not wait: what
+    /// is being baked is left alone. Each bake does it, too.
+    ///
+    /// # Errors
+    /// When the directory can't be read, or something not be removed.
+    pub fn sweep(&self) -> Result<(), Error> {
+        for key in self.keys(".new")? {
+            if let Some(_lock) = lock::take_if_free(&self.lock_path(key))? {
+                discard(&self.new_path(key))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys of which the directory has something with this ending.
+    fn keys(&self, ending: &str) -> Result<Vec<Key>, Error> {
+        let read = Error::io("read", &self.dir);
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(&read)?,
+        };
+        let mut keys = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(&read)?.file_name();
+            let key = name.to_str().and_then(|name| name.strip_suffix(ending));
+            keys.extend(key.and_then(|key| key.parse::<Key>().ok()));
+        }
+        keys.sort();
+        Ok(keys)
     }
 
     /// Opens and checks what is there.

@@ -123,6 +123,24 @@ async fn what_a_killed_baker_left_is_removed_by_the_next() {
 }
 
 #[tokio::test]
+async fn h1_what_bakers_of_other_templates_left_is_swept_unless_they_are_alive() {
+    let guinea = Guinea::new();
+    let store = guinea.dir.path().join("templates");
+    let [dead, alive] = ["0", "1"].map(|digit| digit.repeat(32));
+    for key in [&dead, &alive] {
+        fs::create_dir_all(store.join(format!("{key}.new"))).unwrap();
+    }
+    let lock = lock::take_if_free(&store.join(format!("{alive}.lock"))).unwrap().unwrap();
+    guinea.ensure().await;
+    assert!(!store.join(format!("{dead}.new")).exists());
+    assert!(store.join(format!("{alive}.new")).exists());
+    drop(lock);
+    guinea.templates.sweep().unwrap();
+    assert!(!store.join(format!("{alive}.new")).exists());
+    assert_eq!(guinea.templates.list().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn h4_a_guest_that_dies_ends_the_bake_at_once_and_nothing_is_left() {
     let guinea = Guinea::with_limit(3);
     let start = std::time::Instant::now();
