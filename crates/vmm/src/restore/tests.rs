@@ -92,7 +92,8 @@ async fn a_running_qemu_has_no_rights_left() {
     }
     let limits = fs::read_to_string(format!("/proc/{}/limits", vm.pid())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(core.split_whitespace().nth(4), Some("0"));
+    let soft_and_hard: Vec<&str> = core.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(soft_and_hard, ["0", "0"]);
 }
 
 #[tokio::test]
