@@ -55,9 +55,12 @@ struct Text {
 }
 
 impl Text {
+    /// Makes the file, with an empty line in it: so its page is there before the freeze.
     fn create(path: &'static str) -> Result<Self, Fault> {
         let file = File::create(path).step_with(|| format!("create {path}"))?;
-        Ok(Text { file, path, length: 0 })
+        let mut text = Text { file, path, length: 0 };
+        text.replace(b"\n")?;
+        Ok(text)
     }
 
     fn replace(&mut self, text: &[u8]) -> Result<(), Fault> {

@@ -5,6 +5,8 @@
 use std::fs;
 use std::process::Command;
 
+use rustix::thread::MembarrierCommand;
+
 use crate::fault::{Fault, Step};
 
 /// Runs a throw-away child, and lets go of every page that can be had again.
@@ -12,5 +14,8 @@ pub(crate) fn warm_up() -> Result<(), Fault> {
     // Started as anything but PID 1 we end at once (see `main`).
     Command::new("/init").status().step("run a throw-away child")?;
     rustix::fs::sync();
-    fs::write("/proc/sys/vm/drop_caches", "3").step("drop the kernel's caches")
+    fs::write("/proc/sys/vm/drop_caches", "3").step("drop the kernel's caches")?;
+    // What was freed is given back after the kernel's readers are done: let that be before the
+    // freeze, or every box does it anew.
+    rustix::thread::membarrier(MembarrierCommand::Global).step("wait for the kernel's readers")
 }
