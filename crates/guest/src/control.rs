@@ -98,16 +98,20 @@ impl Guest {
         }
     }
 
-    /// Kills main's tree when its grace is over.
+    /// Kills main and its tree when its grace is over.
     pub(crate) fn keep_deadline(&mut self) -> Result<(), Fault> {
         let Main::Alive { kill_at, .. } = &mut self.main else { return Ok(()) };
         if kill_at.is_none_or(|at| at > Instant::now()) {
             return Ok(());
         }
         *kill_at = None;
-        // The cgroup is main's tree, whatever its processes did to their groups and sessions.
-        rustix::io::write(&self.machine.prepared.main_kill, b"1").step("kill main's tree")?;
-        Ok(())
+        // The cgroup is main's tree, whatever its processes did to their groups and sessions. Root in
+        // the box can leave or remove it; main itself can't get away, and with it goes the rest.
+        let _ = rustix::io::write(&self.machine.prepared.main_kill, b"1");
+        match self.main_process() {
+            Some(pid) => sys::kill(pid, Signal::KILL.number().into()).step("kill main"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,15 +1,13 @@
 //! The end of a box: main is over, so everything else ends, and the disk is made to hold it all
 //! (contract G9). Part of `guest`.
 
+use boxwood_types::Signal;
 use boxwood_wire::frame::CONTROL_PORT;
 use boxwood_wire::message::{ControlReply, Leaving};
 
 use crate::fault::{Fault, Step};
 use crate::guest::{Guest, Main};
 use crate::sys;
-
-/// SIGKILL.
-const KILL: i32 = 9;
 
 impl Guest {
     /// Alive -- main's exit told --> Emptying, or Left if nothing has to be kept
@@ -23,7 +21,7 @@ impl Guest {
             Leaving::Flush => {
                 self.main = Main::Emptying;
                 // As Docker does: when main has ended nothing of its container goes on.
-                sys::kill_all(KILL).step("kill what is left of the box")?;
+                sys::kill_all(Signal::KILL.number().into()).step("kill what is left of the box")?;
                 self.reap()
             }
         }

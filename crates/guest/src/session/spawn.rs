@@ -46,6 +46,7 @@ pub(crate) fn spawn(
     if !process.env.iter().any(|entry| entry.starts_with(b"HOME=")) {
         envp.push(text([b"HOME=", user.home.as_slice()].concat())?);
     }
+    own_pipes(place, &user)?;
     let candidates = command.candidates.iter().map(CString::as_c_str).collect::<Vec<_>>();
     let mut cwd = directory(&process.cwd);
     let mut program = Program {
@@ -136,6 +137,23 @@ fn read_file(root: BorrowedFd<'_>, path: &'static CStr) -> Result<Vec<u8>, Proce
     }
     text.truncate(filled);
     Ok(text)
+}
+
+/// Gives the pipes of standard input and output to a user that is not root, as Docker's runtime does:
+/// else it could not open `/dev/stdout`, to which images link their log files.
+fn own_pipes(place: &Place<'_>, user: &User) -> Result<(), ProcessReply> {
+    if user.uid.is_root() {
+        return Ok(());
+    }
+    let step = |errno| failed("give a process its standard streams", errno);
+    for fd in place.stdio {
+        let stat = rustix::fs::fstat(fd).map_err(step)?;
+        // Not /dev/null, which is everybody's.
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
+            rustix::fs::fchown(fd, Some(user.uid), None).map_err(step)?;
+        }
+    }
+    Ok(())
 }
 
 /// The working directory as the child wants it.
