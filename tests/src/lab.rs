@@ -58,6 +58,14 @@ impl Lab {
         Lab::in_folder(root, store, None)
     }
 
+    /// A lab with the store that `boxwood` itself would use: for measurements of what is installed.
+    ///
+    /// # Panics
+    /// When it can't be made.
+    pub fn of_installation() -> Lab {
+        Lab::in_folder(folder(), store::installed(), None)
+    }
+
     /// A lab of an ordinary user, with a store of the user's own that has everything but images and
     /// templates. Only root can make one.
     ///

@@ -64,6 +64,20 @@ pub(crate) fn link(from: &Path, to: &Path) {
     drop(Invocation::new("cp").args(["-al"]).args([from, to]).output().exits(0));
 }
 
+/// The store of this user: `BOXWOOD_STORE`, or where `boxwood` keeps it.
+pub(crate) fn installed() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let user = || {
+        let data = variable("XDG_DATA_HOME");
+        let data = data.or_else(|| variable("HOME").map(|home| home.join(".local/share")));
+        data.unwrap_or_else(|| PathBuf::from("/tmp")).join("boxwood/store")
+    };
+    variable("BOXWOOD_STORE").unwrap_or_else(|| match binary::is_root() {
+        true => PathBuf::from("/var/lib/boxwood/store"),
+        false => user(),
+    })
+}
+
 /// The shared store, set up.
 pub(crate) fn shared() -> &'static Path {
     static STORE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
