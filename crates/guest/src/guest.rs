@@ -242,7 +242,7 @@ impl Guest {
     }
 
     /// Writes to the port what it takes.
-    fn flush(&mut self) -> Result<(), Fault> {
+    pub(crate) fn flush(&mut self) -> Result<(), Fault> {
         while !self.unsent.is_empty() {
             match self.port.write(&self.unsent)? {
                 0 => return Ok(()),

@@ -20,6 +20,8 @@ impl Guest {
             }
             Leaving::Flush => {
                 self.main = Main::Emptying;
+                // Main's end has been told into the connection only, and the flush takes a while.
+                self.flush()?;
                 // As Docker does: when main has ended nothing of its container goes on.
                 sys::kill_all(Signal::KILL.number().into()).step("kill what is left of the box")?;
                 self.reap()
