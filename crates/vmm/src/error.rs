@@ -107,6 +107,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// QEMU runs as a user of its own, and the accelerator's device is root's alone.
+    #[error(
+        "QEMU can't open {0} as a user of its own: let a group do it (chgrp kvm {0}; chmod 660 {0}) \
+         or set BOXWOOD_ACCEL=tcg", path.display()
+    )]
+    DeviceForRootOnly {
+        /// The device.
+        path: PathBuf,
+    },
     /// QEMU could not be given its RAM.
     #[error("can't give QEMU (pid {pid}) its RAM")]
     GiveRam {

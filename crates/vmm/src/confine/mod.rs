@@ -69,7 +69,7 @@ pub(crate) fn start(confined: Confined<'_>) -> Result<(Child, OwnedFd), Error> {
     check_user(confined.user)?;
     let (ours, theirs) = UnixStream::pair().map_err(Error::prepare("a socket"))?;
     let kept: Vec<RawFd> = confined.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-    let device = confined.device.map(find_device).transpose()?;
+    let device = confined.device.map(|path| find_device(path, confined.user)).transpose()?;
     let mut command = Command::new(confined.program);
     command
         .args(confined.arguments)
@@ -113,13 +113,22 @@ fn check_user(user: QemuUser) -> Result<(), Error> {
     }
 }
 
-fn find_device(path: &Path) -> Result<sys::Device, Error> {
+/// A device and the group that opens it. A user of the box's own has nothing but that group; root's
+/// it never gets.
+fn find_device(path: &Path, user: QemuUser) -> Result<sys::Device, Error> {
     let find = || {
         let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        let group = rustix::fs::fstat(&place)?.st_gid;
-        rustix::io::Result::Ok(sys::Device { place, group })
+        rustix::io::Result::Ok((rustix::fs::fstat(&place)?, place))
     };
-    find().map_err(|errno| Error::io("find", path)(errno.into()))
+    let (stat, place) = find().map_err(|errno| Error::io("find", path)(errno.into()))?;
+    let group = stat.st_gid;
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    let open_to = |who: Mode| mode.contains(who);
+    let by_group = group != 0 && open_to(Mode::RGRP | Mode::WGRP);
+    if matches!(user, QemuUser::Drop { .. }) && !by_group && !open_to(Mode::ROTH | Mode::WOTH) {
+        return Err(Error::DeviceForRootOnly { path: path.to_owned() });
+    }
+    Ok(sys::Device { place, group })
 }
 
 /// What failed in a child that was not to be: a step, which it has named, or the program itself.

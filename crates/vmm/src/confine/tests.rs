@@ -123,3 +123,24 @@ fn a_step_that_fails_is_named_and_nothing_is_started() {
         "{error:?}"
     );
 }
+
+#[test]
+fn h13_a_device_that_is_roots_alone_is_refused_with_what_to_do() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let own = QemuUser::Drop { uid: 0x7000_0000, gid: 0x7000_0000 };
+    let with_mode = |mode| {
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    with_mode(0o606);
+    assert!(find_device(file.path(), own).is_ok());
+    with_mode(0o600);
+    assert!(find_device(file.path(), QemuUser::Same).is_ok());
+    let error = find_device(file.path(), own).err().unwrap().to_string();
+    assert!(error.contains("chmod 660"), "{error}");
+    // Root's group would be a right too many.
+    with_mode(0o660);
+    let is_roots = rustix::fs::stat(file.path()).unwrap().st_gid == 0;
+    assert_eq!(find_device(file.path(), own).is_err(), is_roots);
+}
