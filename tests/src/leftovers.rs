@@ -13,7 +13,7 @@ use crate::process::{Process, Watched};
 const GRACE: Duration = Duration::from_secs(3);
 
 /// What a home always has.
-const SKELETON: [&str; 4] = ["boxes", "names", "boxes.lock", "names.lock"];
+const SKELETON: [&str; 5] = ["boxes", "names", "boxes.lock", "names.lock", "recovery.lock"];
 
 /// Everything that is left of a lab.
 pub(crate) struct Leftovers {

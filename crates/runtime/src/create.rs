@@ -22,8 +22,8 @@ impl Runtime {
     pub fn create(&self, request: &CreateRequest, prepared: &Prepared) -> Result<Held, Error> {
         request.check()?;
         let (new, spec) = self.reserve(request, prepared)?;
-        let (dir, lock) = new.into_parts()?;
-        let held = Held { dir, spec, lock };
+        let (dir, owner) = new.into_parts()?;
+        let held = Held { dir, spec, owner };
         match make_disk(&held, prepared) {
             Ok(()) => Ok(held),
             Err(error) => {

@@ -1,5 +1,6 @@
 //! `kill`: main gets a signal.
 
+use boxwood_state::BoxDir;
 use boxwood_state::control::{Reply, Request};
 use boxwood_types::Signal;
 
@@ -7,6 +8,20 @@ use crate::shim_client::{self, FromShim};
 use crate::{Error, Listed, Runtime};
 
 impl Runtime {
+    /// Hands a signal on to the main of a box that this process has started, whatever its record
+    /// says by now: a guest keeps it until main exists (contract G8).
+    ///
+    /// # Errors
+    /// When the shim can't be asked. That it has gone is none: then the box has ended.
+    pub async fn forward(&self, dir: &BoxDir, signal: Signal) -> Result<(), Error> {
+        if let Some((mut reader, _writer)) =
+            shim_client::ask(dir, &Request::Signal { signal }).await?
+        {
+            reader.next().await?;
+        }
+        Ok(())
+    }
+
     /// Sends main a signal. Returns when the shim has handed it on; for KILL, when the box has ended.
     ///
     /// # Errors

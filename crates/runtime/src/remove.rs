@@ -33,7 +33,9 @@ impl Runtime {
     /// When it runs and may not be killed, or its VM could not be ended: then it stays whole.
     pub async fn remove(&self, listed: Listed, force: Force) -> Result<(), Error> {
         let Listed { dir, spec, record } = listed;
-        if record.state.is_live() {
+        // A box that was created and has an owner is about to be started.
+        let owned = record.state.is_live() || dir.look_unowned()?.is_none();
+        if owned {
             if force == Force::No {
                 let hint = "stop it first, or remove it by force (rm -f)";
                 return Err(Error::WrongState { id: spec.id, state: record.state, hint });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use boxwood_state::{BoxDir, Client, StateError, TemplateRef};
+use boxwood_state::{BoxDir, Client, Owner, StateError, TemplateRef};
 
 use crate::{Error, Progress, Runtime, start::Held};
 
@@ -51,6 +51,7 @@ impl Runtime {
         spec.template = TemplateRef { ..prepared.template };
         spec.client = client;
         listed.dir.write_spec(&spec)?;
-        Ok(Held { dir: listed.dir, spec, lock })
+        let owner = Owner { lock, listener: listed.dir.listen()? };
+        Ok(Held { dir: listed.dir, spec, owner })
     }
 }

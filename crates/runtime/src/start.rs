@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use boxwood_shim as shim;
-use boxwood_state::{BoxDir, BoxSpec};
+use boxwood_state::{BoxDir, BoxSpec, Owner};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use tokio::net::UnixStream;
@@ -19,7 +19,7 @@ use crate::{Error, Runtime, sys};
 pub struct Held {
     pub(crate) dir: BoxDir,
     pub(crate) spec: BoxSpec,
-    pub(crate) lock: File,
+    pub(crate) owner: Owner,
 }
 
 /// A box whose shim was started. While this lives, an attached box does; when it is dropped, the
@@ -58,8 +58,10 @@ impl Held {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(self.complaints().map_err(failed)?);
         command.current_dir("/");
-        // In the order of the shim's STARTER_FD, LOCK_FD and ALIVE_FD.
-        sys::spawn_detached(command, &[theirs, self.lock.into(), their_end])
+        // In the order of the shim's STARTER_FD, LOCK_FD, ALIVE_FD and LISTENER_FD.
+        let Owner { lock, listener } = self.owner;
+        let descriptors = [theirs, lock.into(), their_end, listener.into()];
+        sys::spawn_detached(command, &descriptors)
             .map_err(|source| Error::Spawn { id: self.spec.id.clone(), source })?;
         let ours = std::os::unix::net::UnixStream::from(ours);
         let connect = || -> std::io::Result<UnixStream> {

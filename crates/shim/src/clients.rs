@@ -4,7 +4,6 @@
 //! [supervisor](crate::supervisor) hears of them by one queue.
 
 use std::io;
-use std::path::Path;
 use std::rc::Rc;
 
 use boxwood_state::control::{self, Reply, Request};
@@ -29,12 +28,15 @@ pub(crate) enum Asked {
     StarterGone,
 }
 
-/// Listens at `path` and hands on what clients ask.
+/// Hands on what clients ask at the control socket.
 ///
 /// # Errors
-/// When the socket can't be made.
-pub(crate) fn listen(path: &Path) -> io::Result<(mpsc::Sender<Asked>, mpsc::Receiver<Asked>)> {
-    let listener = UnixListener::bind(path)?;
+/// When the socket can't be used.
+pub(crate) fn listen(
+    listener: std::os::unix::net::UnixListener,
+) -> io::Result<(mpsc::Sender<Asked>, mpsc::Receiver<Asked>)> {
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
     let (sender, receiver) = mpsc::channel(ASKED);
     let asked = sender.clone();
     tokio::task::spawn_local(async move {

@@ -40,6 +40,7 @@ pub(crate) struct Inherited {
     pub(crate) starter: OwnedFd,
     pub(crate) lock: OwnedFd,
     pub(crate) alive: OwnedFd,
+    pub(crate) listener: OwnedFd,
 }
 
 /// Why a shim could not even take its box over. The box then stays as its creator left it, without
@@ -78,10 +79,8 @@ pub(crate) async fn launch(
         exit: None,
         vmm_pid: None,
     };
-    // A socket that a killed shim of this box left would be in the way.
-    let _ = std::fs::remove_file(dir.socket());
-    let (asked_sender, mut asked) =
-        clients::listen(&dir.socket()).map_err(system("make the control socket"))?;
+    let (asked_sender, mut asked) = clients::listen(inherited.listener.into())
+        .map_err(system("listen on the control socket"))?;
     if spec.client == Client::Attached {
         clients::watch_starter(alive, asked_sender.clone());
     }

@@ -34,11 +34,15 @@ pub const LOCK_FD: RawFd = 4;
 /// The read end of a pipe whose other end the starting client holds for life.
 pub const ALIVE_FD: RawFd = 5;
 
+/// The control socket, listening.
+pub const LISTENER_FD: RawFd = 6;
+
 /// Runs a shim to its end. The descriptors above must have been put in place; nothing else may run
 /// in this process, and it must be called on the thread that lives as long as the process does:
 /// QEMU dies with that thread.
 pub fn run(home: &Path, id: &BoxId) -> ExitCode {
-    let Some([starter, lock, alive]) = sys::take_inherited([STARTER_FD, LOCK_FD, ALIVE_FD]) else {
+    let numbers = [STARTER_FD, LOCK_FD, ALIVE_FD, LISTENER_FD];
+    let Some([starter, lock, alive, listener]) = sys::take_inherited(numbers) else {
         eprintln!("boxwood shim: started without a box's descriptors; 'boxwood run' starts shims");
         return ExitCode::from(125);
     };
@@ -50,7 +54,7 @@ pub fn run(home: &Path, id: &BoxId) -> ExitCode {
             return ExitCode::from(125);
         }
     };
-    let inherited = launch::Inherited { starter, lock, alive };
+    let inherited = launch::Inherited { starter, lock, alive, listener };
     let result =
         tokio::task::LocalSet::new().block_on(&runtime, launch::launch(home, id, inherited));
     match result {

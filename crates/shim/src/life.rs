@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use boxwood_state::{AfterExit, ExitRecord, StopPolicy};
 use boxwood_types::{BoxState, ExitReason, ExitStatus, Signal, StartRefusal};
 
+/// How long a restored guest may take to have main running; the contract's cap (H4).
+const START: Duration = Duration::from_secs(120);
 /// What the guest may take for killing the rest and flushing its disk.
 const LEAVING: Duration = Duration::from_secs(60);
 /// What the guest may take beyond the grace it was given, before the VM itself is ended.
@@ -27,7 +29,10 @@ const BEYOND_GRACE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
     /// The VM is restored; main is not started yet.
-    Starting,
+    Starting {
+        /// When a VM that is alive and wedged is given up (contract H4).
+        give_up_at: Instant,
+    },
     /// Main runs.
     Running,
     /// Main was asked to end.
@@ -92,10 +97,15 @@ pub(crate) enum Action {
 }
 
 impl Life {
+    /// A box whose VM was restored at `now`.
+    pub(crate) fn starting(now: Instant) -> Life {
+        Life::Starting { give_up_at: now + START }
+    }
+
     /// What others are told.
     pub(crate) fn state(&self) -> BoxState {
         match self {
-            Life::Starting => BoxState::Starting,
+            Life::Starting { .. } => BoxState::Starting,
             Life::Running => BoxState::Running,
             Life::Stopping { .. } | Life::Leaving { .. } | Life::Ending { .. } => {
                 BoxState::Stopping
@@ -106,8 +116,10 @@ impl Life {
     /// When [`Event::DeadlinePassed`] is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self {
-            Life::Stopping { kill_at } | Life::Leaving { kill_at, .. } => Some(*kill_at),
-            Life::Starting | Life::Running | Life::Ending { .. } => None,
+            Life::Starting { give_up_at: at }
+            | Life::Stopping { kill_at: at }
+            | Life::Leaving { kill_at: at, .. } => Some(*at),
+            Life::Running | Life::Ending { .. } => None,
         }
     }
 
@@ -118,11 +130,11 @@ impl Life {
             (life @ Life::Ending { .. }, _) => (life, Action::None),
 
             // Starting -- MainStarted --> Running
-            (Life::Starting, Event::MainStarted) => {
+            (Life::Starting { .. }, Event::MainStarted) => {
                 (Life::Running, Action::Persist(BoxState::Running))
             }
             // Starting -- StopAsked --> Stopping: the guest holds the signal until main exists.
-            (Life::Starting | Life::Running, Event::StopAsked(policy)) => {
+            (Life::Starting { .. } | Life::Running, Event::StopAsked(policy)) => {
                 (Life::Stopping { kill_at: stop_deadline(policy, now) }, Action::AskStop(policy))
             }
             // A second stop can only shorten the time that is left.
@@ -139,7 +151,10 @@ impl Life {
             (_, Event::StartFailed(reason)) => ending(ExitReason::FailedToStart, 125, Some(reason)),
 
             // -- MainEnded --> Leaving, or Ending where there is no disk to care for
-            (Life::Starting | Life::Running | Life::Stopping { .. }, Event::MainEnded(status)) => {
+            (
+                Life::Starting { .. } | Life::Running | Life::Stopping { .. },
+                Event::MainEnded(status),
+            ) => {
                 let exit = exited(status);
                 match after {
                     AfterExit::Remove => (Life::Ending { exit }, Action::EndVm),
@@ -166,13 +181,17 @@ impl Life {
             }
 
             // -- VmExited, LinkLost, KillAsked, DeadlinePassed --> Ending, main's result unknown
-            (Life::Starting, Event::VmExited(how) | Event::LinkLost(how)) => {
+            (Life::Starting { .. }, Event::VmExited(how) | Event::LinkLost(how)) => {
                 ending(ExitReason::FailedToStart, 125, Some(how))
             }
             (_, Event::VmExited(how) | Event::LinkLost(how)) => {
                 ending(ExitReason::VmDied, ExitStatus::Unknown.shell_code(), Some(how))
             }
-            (Life::Starting, Event::KillAsked) => {
+            (Life::Starting { .. }, Event::DeadlinePassed) => {
+                let why = format!("the guest was not ready within {} s", START.as_secs());
+                ending(ExitReason::FailedToStart, 125, Some(why))
+            }
+            (Life::Starting { .. }, Event::KillAsked) => {
                 ending(ExitReason::FailedToStart, 125, Some("killed while starting".to_owned()))
             }
             (_, Event::KillAsked) => ending(ExitReason::Killed, 128 + Signal::KILL.number(), None),
@@ -212,7 +231,7 @@ mod tests {
     fn walk(after: AfterExit, events: &[Event]) -> (Life, Vec<Action>) {
         let now = Instant::now();
         let mut actions = Vec::new();
-        let life = events.iter().fold(Life::Starting, |life, event| {
+        let life = events.iter().fold(Life::starting(now), |life, event| {
             let (life, action) = life.take(event.clone(), after, now);
             actions.push(action);
             life
@@ -262,8 +281,10 @@ mod tests {
         let refused = Event::MainRefused(StartRefusal::NotFound, "no".into());
         let got = result(AfterExit::Keep, &[refused]);
         assert_eq!(got, (ExitStatus::Unknown, ExitReason::Refused, 127));
-        let got = result(AfterExit::Keep, &[Event::VmExited("x".into())]);
-        assert_eq!(got, (ExitStatus::Unknown, ExitReason::FailedToStart, 125));
+        for event in [Event::VmExited("x".into()), Event::DeadlinePassed, Event::KillAsked] {
+            let got = result(AfterExit::Keep, &[event]);
+            assert_eq!(got, (ExitStatus::Unknown, ExitReason::FailedToStart, 125));
+        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Supervisor {
         control: &StreamWriter,
         sources: &mut Sources,
     ) -> ExitRecord {
-        let mut life = Life::Starting;
+        let mut life = Life::starting(Instant::now());
         loop {
             let deadline = life.deadline().map(tokio::time::Instant::from_std);
             let event = tokio::select! {

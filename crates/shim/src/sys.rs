@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The descriptors [`STARTER_FD`](crate::STARTER_FD) to [`ALIVE_FD`](crate::ALIVE_FD), once in the
+/// The descriptors [`STARTER_FD`](crate::STARTER_FD) to [`LISTENER_FD`](crate::LISTENER_FD), once in the
 /// life of a process, and only if they are open.
 pub(crate) fn take_inherited<const N: usize>(numbers: [RawFd; N]) -> Option<[OwnedFd; N]> {
     let open =

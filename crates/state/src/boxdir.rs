@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use boxwood_types::BoxId;
@@ -30,7 +31,17 @@ pub struct NewBox {
     id: BoxId,
     unpublished: PathBuf,
     published: PathBuf,
-    lock: File,
+    owner: Owner,
+}
+
+/// What makes its holder the owner of a box: handed from the box's creator to its shim.
+#[derive(Debug)]
+pub struct Owner {
+    /// The lock, held.
+    pub lock: File,
+    /// The control socket, listening: who finds the box can ask its owner, also one that is not
+    /// there yet.
+    pub listener: UnixListener,
 }
 
 impl BoxDir {
@@ -155,6 +166,21 @@ impl BoxDir {
         PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", self.handle.as_raw_fd()))
     }
 
+    /// Makes the control socket anew. Only the one who holds the lock does.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn listen(&self) -> Result<UnixListener, StateError> {
+        let path = self.file(SOCKET);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(StateError::io("replace", &path)(error));
+            }
+            _ => {}
+        }
+        UnixListener::bind(self.socket()).map_err(StateError::io("make the control socket", &path))
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -178,10 +204,10 @@ impl NewBox {
             let _ = fs::remove_dir_all(&unpublished);
         }
         let published = boxes.join(spec.id.as_str());
-        Ok(NewBox { id: spec.id.clone(), unpublished, published, lock: result? })
+        Ok(NewBox { id: spec.id.clone(), unpublished, published, owner: result? })
     }
 
-    fn fill(directory: &Path, spec: &BoxSpec) -> Result<File, StateError> {
+    fn fill(directory: &Path, spec: &BoxSpec) -> Result<Owner, StateError> {
         let path = directory.join(LOCK);
         let mut options = File::options();
         options.read(true).write(true).create_new(true).mode(0o600);
@@ -190,7 +216,12 @@ impl NewBox {
             .map_err(StateError::os("lock", &path))?;
         atomic::replace(directory, SPEC, spec)?;
         atomic::replace(directory, RECORD, &Record::created())?;
-        Ok(lock)
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let handle = rustix::fs::open(directory, flags, Mode::empty())
+            .map_err(StateError::os("open", directory))?;
+        let listener =
+            BoxDir { id: spec.id.clone(), path: directory.to_owned(), handle }.listen()?;
+        Ok(Owner { lock, listener })
     }
 
     /// Takes the unfinished directory away again, after an error that says what happened. What can't
@@ -208,13 +239,13 @@ impl NewBox {
         Ok(self)
     }
 
-    /// The box's directory and its held lock.
+    /// The box's directory, and what makes its holder the owner.
     ///
     /// # Errors
     /// When the directory can't be opened.
-    pub fn into_parts(self) -> Result<(BoxDir, File), StateError> {
+    pub fn into_parts(self) -> Result<(BoxDir, Owner), StateError> {
         let missing = || StateError::NoSuchBox(self.id.short().to_owned());
         let directory = BoxDir::open(&self.published)?.ok_or_else(missing)?;
-        Ok((directory, self.lock))
+        Ok((directory, self.owner))
     }
 }

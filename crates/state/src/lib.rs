@@ -17,7 +17,7 @@ mod record;
 mod spec;
 mod text;
 
-pub use boxdir::{BoxDir, NewBox};
+pub use boxdir::{BoxDir, NewBox, Owner};
 pub use error::StateError;
 pub use home::Home;
 pub use record::{ExitRecord, Record, ShimIdentity};

@@ -47,9 +47,7 @@ pub(crate) async fn until_ended(
     let forward = async {
         while let Some(signal) = signals.recv().await {
             // A box that has just ended can't be signalled: its end is on its way.
-            if let Ok(listed) = runtime.find(dir.id().as_str()) {
-                let _ = runtime.kill(&listed, signal).await;
-            }
+            let _ = runtime.forward(dir, signal).await;
         }
         std::future::pending::<()>().await
     };
