@@ -27,6 +27,17 @@ pub(crate) fn boxwood() -> &'static Path {
     found.as_deref().expect("no boxwood to test: run 'make build', or name one in BOXWOOD_BIN")
 }
 
+/// The guest binary that was built for it.
+///
+/// # Panics
+/// When there is none.
+pub(crate) fn guest() -> PathBuf {
+    let beside = boxwood().with_file_name("boxwood-guest");
+    let built = target().join("x86_64-unknown-linux-gnu/release/boxwood-guest");
+    let found = [beside, built].into_iter().find(|path| path.exists());
+    found.expect("no guest to test: run 'make build'")
+}
+
 /// Where cargo builds.
 pub(crate) fn target() -> PathBuf {
     let named = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);

@@ -1,5 +1,5 @@
 //! A command about to be run: the binary under test with its arguments, environment and streams.
-//! Made by the lab.
+//! Made by the lab, and by those who run other programs.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
@@ -26,7 +26,8 @@ enum Input {
 }
 
 impl Invocation {
-    pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
+    /// A program in the caller's environment.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
         let mut command = Command::new(program);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Invocation { command, stdin: Input::Bytes(Vec::new()), deadline: crate::DEADLINE }

@@ -78,6 +78,14 @@ impl Lab {
         for part in ["kernel", "initramfs", "disk"] {
             store::link(&store::shared().join(part), &store.join(part));
         }
+        // The user may not be able to go where the workspace is.
+        let bin = root.path().join("bin");
+        std::fs::create_dir(&bin).expect("the lab's folder is writable");
+        let copy = |from: &Path, name: &str| {
+            std::fs::copy(from, bin.join(name)).expect("what was built can be copied");
+        };
+        copy(binary::boxwood(), "boxwood");
+        copy(&binary::guest(), "boxwood-guest");
         // The folders alone: the files are the shared store's own.
         let owned = Invocation::new("find").args([root.path()]).args(["-type", "d", "-exec"]);
         let owned = owned.args(["chown", &format!("{id}:{id}"), "{}", "+"]);
@@ -141,8 +149,11 @@ impl Lab {
     }
 
     /// The binary under test.
-    pub fn binary(&self) -> &'static Path {
-        binary::boxwood()
+    pub fn binary(&self) -> PathBuf {
+        match self.user {
+            Some(_) => self.folder().join("bin/boxwood"),
+            None => binary::boxwood().to_owned(),
+        }
     }
 
     /// Starts a detached box with `boxwood run -d --name NAME` and these arguments.
