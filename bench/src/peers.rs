@@ -2,7 +2,7 @@
 //! and works. Called by `start`.
 
 use boxwood_tests::archive::{Image, Layer, write};
-use boxwood_tests::{Lab, Output};
+use boxwood_tests::{Invocation, Lab, Output};
 
 /// The image's name in their stores.
 const NAME: &str = "docker.io/library/boxwood-bench:1";
@@ -50,14 +50,14 @@ pub(crate) fn find(lab: &Lab) -> Vec<Peer> {
             println!("{} is not installed: not compared", peer.program);
             continue;
         }
-        let imported = lab.program(peer.program).args(import).args([&archive]).output();
+        let imported = Invocation::new(peer.program).args(import).args([&archive]).output();
         // The first run makes what later ones find.
-        let ready = imported.code() == Some(0) && peer.run(lab).code() == Some(0);
-        if ready {
+        let last = if imported.code() == Some(0) { peer.run() } else { imported };
+        if last.code() == Some(0) {
             found.push(peer);
         } else {
-            let why = imported.complaint();
-            let why = why.lines().last().unwrap_or("it does not run the image");
+            let why = last.complaint();
+            let why = why.lines().last().unwrap_or("it does not say why");
             println!("{} does not work here: not compared ({why})", peer.program);
         }
     }
@@ -66,15 +66,15 @@ pub(crate) fn find(lab: &Lab) -> Vec<Peer> {
 
 impl Peer {
     /// Runs `true` once.
-    pub(crate) fn run(&self, lab: &Lab) -> Output {
-        let run = lab.program(self.program).args(self.run).args([NAME]);
+    pub(crate) fn run(&self) -> Output {
+        let run = Invocation::new(self.program).args(self.run).args([NAME]);
         let run = if self.named { run.args(["boxwood-bench"]) } else { run };
         run.args(["/bin/busybox", "true"]).output()
     }
 
     /// Takes the image away again.
-    pub(crate) fn forget(&self, lab: &Lab) {
-        let removed = lab.program(self.program).args(self.remove).args([NAME]).output();
+    pub(crate) fn forget(&self) {
+        let removed = Invocation::new(self.program).args(self.remove).args([NAME]).output();
         if removed.code() != Some(0) {
             eprintln!("{NAME} stays in the store of {}\n{removed:?}", self.program);
         }

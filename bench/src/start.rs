@@ -19,7 +19,7 @@ pub(crate) fn measure(count: Option<usize>) {
     for _ in 0..rounds {
         own.add(run().took);
         for (peer, sample) in peers.iter().zip(&mut others) {
-            sample.add(peer.run(&lab).exits(0).took);
+            sample.add(peer.run().exits(0).took);
         }
     }
     let row = |title: &str, sample: &Sample| {
@@ -34,7 +34,7 @@ pub(crate) fn measure(count: Option<usize>) {
     let headings: Vec<&str> =
         std::iter::once("busybox true").chain(SAMPLE).chain(["ours/theirs"]).collect();
     print("Start to end, alternating", &headings, &rows);
-    peers.iter().for_each(|peer| peer.forget(&lab));
+    peers.iter().for_each(|peer| peer.forget());
     break_down(&lab, rounds);
 }
 

@@ -32,9 +32,12 @@ pub(crate) fn boxwood() -> &'static Path {
 /// # Panics
 /// When there is none.
 pub(crate) fn guest() -> PathBuf {
+    const BUILT: &str = "x86_64-unknown-linux-gnu/release/boxwood-guest";
     let beside = boxwood().with_file_name("boxwood-guest");
-    let built = target().join("x86_64-unknown-linux-gnu/release/boxwood-guest");
-    let found = [beside, built].into_iter().find(|path| path.exists());
+    // Where cargo builds the binary, it builds the guest.
+    let near = boxwood().ancestors().nth(2).map(|target| target.join(BUILT));
+    let candidates = [Some(beside), near, Some(target().join(BUILT))];
+    let found = candidates.into_iter().flatten().find(|path| path.exists());
     found.expect("no guest to test: run 'make build'")
 }
 
