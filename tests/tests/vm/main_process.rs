@@ -110,10 +110,13 @@ fn g1_main_starts_with_three_descriptors_and_nothing_else() {
 #[test]
 fn g2_a_thousand_orphans_leave_no_zombie_and_do_not_blur_the_result() {
     let lab = Lab::new();
-    // Each `( … & )` is a child that ends at once and leaves a grandchild to PID 1.
+    // Each `( … & )` is a child that ends at once and leaves a grandchild to PID 1. The last of them
+    // wait, so that they can all end in the same moment.
     let script = r#"
         n=0
         while [ $n -lt 1000 ]; do ( : & ); n=$((n + 1)); done
+        while [ $n -lt 1060 ]; do ( sleep 600 & ); n=$((n + 1)); done
+        killall -KILL sleep
         usleep 50000
         zombies=0 all=0
         for stat in /proc/[0-9]*/stat; do
@@ -185,7 +188,12 @@ fn g8_output_is_complete_from_the_first_byte() {
 #[test]
 fn g8_a_signal_that_comes_before_main_exists_reaches_it() {
     let lab = Lab::new();
-    let start = lab.boxwood(["run", "--name", "early", "busybox", "sleep", "600"]);
+    // What starts main is large: a signal that is sent meanwhile overtakes it.
+    let mut start = lab.boxwood(["run", "--name", "early"]);
+    for number in 0..8 {
+        start = start.args(["-e", &format!("LARGE{number}={}", "x".repeat(100_000))]);
+    }
+    let start = start.args(["busybox", "sleep", "600"]);
     let mut run = None;
     let id = lab.appearing(|| run = Some(start.spawn()));
     // From when its shim has taken it over it can be signalled.
