@@ -9,6 +9,7 @@ use boxwood_shim::greeting;
 use boxwood_state::TemplateRef;
 use boxwood_types::Shape;
 use boxwood_vmm::{BakeRequest, Engine, Templates};
+use tokio::net::UnixStream;
 
 use crate::{Error, Locations, Runtime};
 
@@ -96,7 +97,7 @@ impl Runtime {
         let boot = assets.boot_files();
         let within = BakeRequest::WITHIN;
         let request = BakeRequest { engine: &engine, accelerator, boot: &boot, shape, within };
-        let idle = async |channel| {
+        let idle = async |channel: &mut UnixStream| {
             let idle = greeting::wait_idle(channel).await;
             idle.map_err(|error| -> boxwood_vmm::IdleError { Box::new(error) })
         };

@@ -108,7 +108,7 @@ pub async fn greet(
 ///
 /// # Errors
 /// When it fails or hangs up first. The caller bounds the wait by the life of the VM.
-pub async fn wait_idle(mut socket: UnixStream) -> Result<(), GreetingError> {
+pub async fn wait_idle(socket: &mut UnixStream) -> Result<(), GreetingError> {
     let mut reader = Reader::new();
     let mut buffer = vec![0; 4096];
     loop {

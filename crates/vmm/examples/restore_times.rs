@@ -44,7 +44,7 @@ async fn main() -> Result<()> {
         within: BakeRequest::WITHIN,
     };
     let templates = Templates::open(dir.join("templates")).with_cache(dir.join("cache"));
-    let idle = async |mut channel: UnixStream| -> Result<()> {
+    let idle = async |channel: &mut UnixStream| -> Result<()> {
         channel.read_exact(&mut [0; 1]).await?;
         Ok(())
     };

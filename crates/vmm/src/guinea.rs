@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::net::UnixStream;
 
 use boxwood_types::{ByteSize, Shape};
 
@@ -128,7 +129,8 @@ impl Guinea {
     pub(crate) async fn ensure(&self) -> (Template, Vec<Progress>) {
         let mut said = Vec::new();
         let store = self.dir.path().join("templates");
-        let idle = async move |_channel| -> Result<(), IdleError> { counting(&store).await };
+        let idle =
+            async move |_: &mut UnixStream| -> Result<(), IdleError> { counting(&store).await };
         let template = self
             .templates
             .ensure(&self.request(), idle, &mut |progress| said.push(progress))

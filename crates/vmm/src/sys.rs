@@ -21,20 +21,18 @@ impl Watched {
         Ok(Watched(watched?))
     }
 
-    /// Waits until it is readable, which for these descriptors stays true until it is read.
-    pub(crate) async fn readable(&self) -> io::Result<Readable> {
-        let ready = self.0.readable().await?.ready();
-        Ok(if ready.is_read_closed() { Readable::HungUp } else { Readable::Yes })
+    /// Waits until it is readable, which for a pidfd stays true for ever.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.0.readable().await.map(drop)
     }
-}
 
-/// What became of a watched descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Readable {
-    /// There is something to read.
-    Yes,
-    /// The other side is gone.
-    HungUp,
+    /// Calls `step` whenever it may be readable, until that does not say "would block".
+    pub(crate) async fn when_readable<T>(
+        &self,
+        mut step: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.0.async_io(Interest::READABLE, |_| step()).await
+    }
 }
 
 impl AsFd for Watched {

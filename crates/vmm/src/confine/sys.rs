@@ -283,7 +283,11 @@ pub(crate) fn give_descriptor(
         if libc::ioctl(listener, request, &raw const added) >= 0 {
             return Ok(());
         }
-        // Before Linux 5.14 it takes two calls.
+        // Before Linux 5.14 that flag is unknown, and it takes two calls.
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::EINVAL) {
+            return Err(error);
+        }
         added.flags = 0;
         let number = libc::ioctl(listener, request, &raw const added);
         if number < 0 {
@@ -297,4 +301,54 @@ pub(crate) fn give_descriptor(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsFd;
+    use std::os::unix::thread::JoinHandleExt;
+    use std::sync::mpsc;
+
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    use super::*;
+
+    /// Returns when a call waits for its answer.
+    fn wait(listener: &OwnedFd) {
+        assert_eq!(poll(&mut [PollFd::new(listener, PollFlags::IN)], None), Ok(1));
+    }
+
+    #[test]
+    fn an_opening_that_a_signal_interrupts_is_not_found_and_comes_again() {
+        extern "C" fn nothing(_: libc::c_int) {}
+        let (sender, listener) = mpsc::channel();
+        let opener = std::thread::spawn(move || {
+            // SAFETY: the action is a whole one whose handler does nothing; the path is a C string.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = nothing as *const () as usize;
+                action.sa_flags = libc::SA_RESTART;
+                libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut());
+                libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+                sender.send(supervise_opening().unwrap()).unwrap();
+                libc::openat(libc::AT_FDCWD, c"/proc/nothing".as_ptr(), libc::O_RDWR)
+            }
+        });
+        let listener = listener.recv().unwrap();
+        let file = File::open("/dev/null").unwrap();
+        wait(&listener);
+        let interrupted = receive_notification(listener.as_fd()).unwrap();
+        // SAFETY: the thread has not been joined.
+        unsafe { libc::pthread_kill(opener.as_pthread_t(), libc::SIGUSR1) };
+        wait(&listener);
+        let gone = give_descriptor(listener.as_fd(), interrupted, file.as_fd()).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+        let again = receive_notification(listener.as_fd()).unwrap();
+        give_descriptor(listener.as_fd(), again, file.as_fd()).unwrap();
+        let number = opener.join().unwrap();
+        assert!(number >= 0, "it was opened");
+        // SAFETY: the number is that of the descriptor that was just given, and nobody else's.
+        drop(unsafe { OwnedFd::from_raw_fd(number) });
+    }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{CWD, MemfdFlags, RenameFlags, memfd_create, renameat_with};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::UnixStream;
 
 use super::manifest::{Binding, Content, Manifest};
@@ -43,7 +43,7 @@ pub(super) struct Place {
 /// Bakes and publishes.
 pub(super) async fn bake<F>(place: &Place, request: &BakeRequest<'_>, idle: F) -> Result<(), Error>
 where
-    F: AsyncFnOnce(UnixStream) -> Result<(), IdleError>,
+    F: AsyncFnOnce(&mut UnixStream) -> Result<(), IdleError>,
 {
     // What a killed baker left. Its QEMU has died with it.
     discard(&place.fresh.dir)?;
@@ -79,7 +79,7 @@ async fn fill<F>(
     console: File,
 ) -> Result<(), Error>
 where
-    F: AsyncFnOnce(UnixStream) -> Result<(), IdleError>,
+    F: AsyncFnOnce(&mut UnixStream) -> Result<(), IdleError>,
 {
     let limit = Limit::of(request.within);
     let cache = place.cache.as_ref().unwrap_or(&place.store);
@@ -274,43 +274,28 @@ struct Running {
 impl Running {
     async fn until_idle<F>(self, idle: F, limit: Limit) -> Result<Idling, Error>
     where
-        F: AsyncFnOnce(UnixStream) -> Result<(), IdleError>,
+        F: AsyncFnOnce(&mut UnixStream) -> Result<(), IdleError>,
     {
-        let Running { mut process, mut qmp, channel } = self;
-        let idle = async { idle(channel).await.map_err(Error::NotIdle) };
+        let Running { mut process, qmp, mut channel } = self;
+        let idle = async { idle(&mut channel).await.map_err(Error::NotIdle) };
         process.during("boot its guest", limit, idle).await?;
-        // The channel has to be frozen closed; QEMU has to see that first.
-        process.during("close the channel", limit, until_closed(&mut qmp)).await?;
-        Ok(Idling { process, qmp })
+        Ok(Idling { process, qmp, _channel: channel })
     }
 }
 
-/// Waits until QEMU has seen the channel's hang-up. There is no event for it, but each answer is
-/// given by the loop that sees the hang-up, too: it takes one or two.
-async fn until_closed(qmp: &mut Qmp) -> Result<(), Error> {
-    loop {
-        let devices = qmp.execute(Command::plain("query-chardev")).await?;
-        let channel = devices
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|device| device.get("label").and_then(Value::as_str) == Some("channel"));
-        let file = channel.and_then(|device| device.get("filename")).and_then(Value::as_str);
-        if file.is_none_or(|file| file.starts_with("disconnected")) {
-            return Ok(());
-        }
-    }
-}
-
-/// A VM with nothing to do.
+/// A VM with nothing to do. Its channel is frozen open and silent: so it is when the restored VM
+/// begins to run, too, and the guest is told of no change. If it were closed, QEMU would tell the
+/// restored guest of an opening, and what the host has sent can overtake that: the guest would read
+/// a greeting, and then that nobody is there.
 struct Idling {
     process: Process,
     qmp: Qmp,
+    _channel: UnixStream,
 }
 
 impl Idling {
     async fn freeze(self, state: &File, limit: Limit) -> Result<Frozen, Error> {
-        let Idling { mut process, mut qmp } = self;
+        let Idling { mut process, mut qmp, _channel } = self;
         let written = async {
             qmp.execute(Command::plain("stop")).await?;
             qmp.execute(Command {
@@ -327,7 +312,7 @@ impl Idling {
             let reason = why_migration_failed(&mut qmp).await;
             return Err(Error::Migration { pid: process.pid(), doing, reason });
         }
-        Ok(Frozen { process, qmp })
+        Ok(Frozen { process, qmp, _channel })
     }
 }
 
@@ -335,12 +320,13 @@ impl Idling {
 struct Frozen {
     process: Process,
     qmp: Qmp,
+    _channel: UnixStream,
 }
 
 impl Frozen {
     /// QEMU leaves by itself, so that all it has written is written.
     async fn leave(self, limit: Limit) -> Result<(), Error> {
-        let Frozen { mut process, mut qmp } = self;
+        let Frozen { mut process, mut qmp, _channel } = self;
         // It may be gone before it answers.
         let _ = qmp.execute(Command::plain("quit")).await;
         let pid = process.pid();

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::host;
 
 /// Counts changes of the files' format, and of what QEMU is told that the binding does not show.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What makes two templates different: the key is a digest of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -181,7 +181,7 @@ impl Templates {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Template, Error>
     where
-        F: AsyncFnOnce(UnixStream) -> Result<(), IdleError>,
+        F: AsyncFnOnce(&mut UnixStream) -> Result<(), IdleError>,
     {
         let binding = Binding::of(request)?;
         let key = binding.key();

@@ -144,11 +144,8 @@ async fn h1_what_bakers_of_other_templates_left_is_swept_unless_they_are_alive()
 async fn h4_a_guest_that_dies_ends_the_bake_at_once_and_nothing_is_left() {
     let guinea = Guinea::with_limit(3);
     let start = std::time::Instant::now();
-    let forever = async |channel: UnixStream| -> Result<(), IdleError> {
-        std::future::pending::<()>().await;
-        drop(channel);
-        Ok(())
-    };
+    let forever =
+        async |_: &mut UnixStream| -> Result<(), IdleError> { std::future::pending().await };
     let failed = guinea.templates.ensure(&guinea.request(), forever, &mut |_| ()).await;
     let text = chain(&failed.unwrap_err());
     assert!(
@@ -168,7 +165,8 @@ async fn h4_a_guest_that_dies_ends_the_bake_at_once_and_nothing_is_left() {
 async fn h4_a_guest_that_is_wedged_is_given_up_at_the_cap() {
     let guinea = Guinea::new();
     let request = BakeRequest { within: Duration::from_millis(700), ..guinea.request() };
-    let forever = async |_| -> Result<(), IdleError> { std::future::pending().await };
+    let forever =
+        async |_: &mut UnixStream| -> Result<(), IdleError> { std::future::pending().await };
     let failed = guinea.templates.ensure(&request, forever, &mut |_| ()).await.unwrap_err();
     let text = chain(&failed);
     assert!(text.contains("did not boot its guest within 0.7 s"), "{text}");
@@ -181,7 +179,7 @@ async fn h13_qemu_is_quoted_when_it_refuses_to_start() {
     boot.vmlinux = boot.initramfs.clone();
     boot.vmlinux_sha256 = boot.initramfs_sha256.clone();
     let request = BakeRequest { boot: &boot, ..guinea.request() };
-    let idle = async |_| -> Result<(), IdleError> { Ok(()) };
+    let idle = async |_: &mut UnixStream| -> Result<(), IdleError> { Ok(()) };
     let failed = guinea.templates.ensure(&request, idle, &mut |_| ()).await.unwrap_err();
     let text = chain(&failed);
     assert!(text.contains("exit code 1 (qemu"), "{text}");
@@ -192,7 +190,7 @@ async fn h13_qemu_is_quoted_when_it_refuses_to_start() {
 async fn a_kernel_that_is_not_what_it_was_said_to_be_is_not_booted() {
     let guinea = Guinea::new();
     flip(&guinea.boot.vmlinux, 0x1001);
-    let idle = async |_| -> Result<(), IdleError> { Ok(()) };
+    let idle = async |_: &mut UnixStream| -> Result<(), IdleError> { Ok(()) };
     let failed = guinea.templates.ensure(&guinea.request(), idle, &mut |_| ()).await.unwrap_err();
     let text = chain(&failed);
     assert!(text.ends_with("changed after it was set up: run 'boxwood setup' again"), "{text}");
@@ -201,7 +199,8 @@ async fn a_kernel_that_is_not_what_it_was_said_to_be_is_not_booted() {
 #[tokio::test]
 async fn a_guest_that_says_why_it_is_not_idle_is_quoted() {
     let guinea = Guinea::new();
-    let idle = async |_| -> Result<(), IdleError> { Err("can't mount /proc".into()) };
+    let idle =
+        async |_: &mut UnixStream| -> Result<(), IdleError> { Err("can't mount /proc".into()) };
     let failed = guinea.templates.ensure(&guinea.request(), idle, &mut |_| ()).await.unwrap_err();
     let text = chain(&failed);
     assert!(text.ends_with("the guest did not become idle: can't mount /proc"), "{text}");
