@@ -2,7 +2,7 @@
 
 use boxwood_wire::message::Counters;
 use boxwood_wire::mux::MuxError;
-use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, PrefaceError};
+use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, HostWord, PrefaceError};
 
 use crate::connection::{Connection, Received};
 use crate::fault::Fault;
@@ -39,12 +39,13 @@ impl Guest {
     /// Looks for a greeting. Whatever is none is skipped, however much there is.
     fn hear_greeting(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
         while let Link::Greeting(reader) = &mut self.link {
-            match reader.push::<Hello>(bytes) {
+            match reader.push::<HostWord>(bytes) {
                 Ok(None) => break,
-                Ok(Some((_version, hello))) => {
+                Ok(Some((_version, HostWord::Hello(hello)))) => {
                     let rest = std::mem::take(reader).into_rest();
                     return self.greeted(&hello, &rest);
                 }
+                Ok(Some((_version, HostWord::Mount { warm }))) => self.mount_ahead(&warm)?,
                 Err(PrefaceError::NoCommonVersion { .. }) => self.say(&GuestWord::Unsupported)?,
                 Err(_) => {}
             }
@@ -88,6 +89,9 @@ impl Guest {
         }
     }
 }
+
+/// The epoch of what answers no greeting.
+pub(crate) const NO_EPOCH: Epoch = Epoch([0; 16]);
 
 /// The word for a step that failed.
 pub(crate) fn failed(epoch: Epoch, fault: &Fault) -> GuestWord {

@@ -82,7 +82,7 @@ pub(crate) struct Guest {
     pub(crate) root: Option<Root>,
     pub(crate) counters: Counters,
     pub(crate) stack: Box<ChildStack>,
-    scratch: Vec<u8>,
+    pub(crate) scratch: Vec<u8>,
     /// Words outside a connection that the port had no room for.
     unsent: Vec<u8>,
     /// Work was left over: the next wait returns at once.

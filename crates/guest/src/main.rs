@@ -22,7 +22,7 @@ mod sys;
 
 use std::path::Path;
 
-use boxwood_wire::preface::{self, Epoch, GuestWord};
+use boxwood_wire::preface::{self, GuestWord};
 use rustix::system::RebootCommand;
 
 use boot::disks::Disks;
@@ -71,7 +71,7 @@ fn boot() -> Result<Guest, Fault> {
     match prepare(&port) {
         Ok(machine) => Ok(Guest::new(port, machine)),
         Err(fault) => {
-            let word = greeting::failed(Epoch([0; 16]), &fault);
+            let word = greeting::failed(greeting::NO_EPOCH, &fault);
             let _ = port.write(&preface::encode(&word));
             Err(fault)
         }

@@ -1,5 +1,6 @@
 //! The box's root file system: its image below, what it writes above, the kernel's views in it.
-//! Called by `guest` when main is to be started, which is after the rebirth.
+//! Called by `guest` when main is to be started, which is after the rebirth, or ahead of that for a
+//! template that is kept for one image.
 //!
 //! ```text
 //! overlay = /run/own (identity, mount points) : /image (erofs, read-only), writes to /disk (ext4)
@@ -14,7 +15,8 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use boxwood_wire::message::Leaving;
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use boxwood_wire::preface::MAX_WARM;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, mount, move_mount};
 
@@ -25,6 +27,20 @@ use crate::fault::{Fault, Step};
 /// Files of the box's own layer that a write in the box may have copied to its disk. As with Docker
 /// they are new at each start.
 const REFRESHED: [&str; 4] = ["hostname", "hosts", "machine-id", "resolv.conf"];
+
+/// What starts read: of users, of the dynamic linker, of shells.
+const WARMED: [&str; 8] = [
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/ld.so.cache",
+    "/lib64/ld-linux-x86-64.so.2",
+    "/lib/x86_64-linux-gnu/libc.so.6",
+    "/lib64/libc.so.6",
+    "/lib/ld-musl-x86_64.so.1",
+    "/bin/sh",
+];
+/// How much of a file is read ahead at most.
+const WARM_BYTES: usize = 4 << 20;
 
 /// The root file system of the box, on top of everything.
 pub(crate) struct Root {
@@ -60,6 +76,40 @@ impl Root {
     /// A descriptor of its top directory.
     pub(crate) fn top(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
+    }
+
+    /// Writes what the mounts have changed, so that it is not written again in each copy of this
+    /// memory.
+    pub(crate) fn settle(&self) -> Result<(), Fault> {
+        self.disk().and_then(rustix::fs::syncfs).step("write the box's disk")
+    }
+
+    /// Reads what is there of what nearly every start reads, and of `paths`, so that it is in memory
+    /// when that is frozen.
+    pub(crate) fn warm(&self, paths: &[Vec<u8>], scratch: &mut [u8]) {
+        let usual = WARMED.iter().map(|path| path.as_bytes());
+        for path in usual.chain(paths.iter().take(MAX_WARM).map(Vec::as_slice)) {
+            // What can't be read now is read, or missed, when it is needed.
+            let _ = self.read_ahead(path, scratch);
+        }
+    }
+
+    fn read_ahead(&self, path: &[u8], scratch: &mut [u8]) -> Result<(), Errno> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let file = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), inside)?;
+        let stat = rustix::fs::fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Ok(());
+        }
+        let mut left = WARM_BYTES;
+        while left > 0 {
+            match rustix::io::read(&file, &mut *scratch)? {
+                0 => break,
+                count => left = left.saturating_sub(count),
+            }
+        }
+        Ok(())
     }
 
     /// A descriptor of the disk beneath it, opened for `leaving`.

@@ -3,10 +3,12 @@
 use std::os::fd::AsFd;
 
 use boxwood_wire::frame::Kind;
-use boxwood_wire::message::{ProcessReply, StartMain};
+use boxwood_wire::message::{Leaving, ProcessReply, StartMain};
 use boxwood_wire::mux::StreamId;
+use boxwood_wire::preface::GuestWord;
 
 use crate::fault::Fault;
+use crate::greeting;
 use crate::guest::{Guest, MAIN_SLOT, Main};
 use crate::rootfs::Root;
 use crate::session::Session;
@@ -58,14 +60,34 @@ impl Guest {
         }
     }
 
+    /// Mounts the root file system before the freeze of a template that is kept for one image.
+    pub(crate) fn mount_ahead(&mut self, warm: &[Vec<u8>]) -> Result<(), Fault> {
+        let machine = &self.machine;
+        // What becomes of the disk is not known yet, so it is treated as one that is kept.
+        let mounted = Root::assemble(&machine.disks, &machine.prepared, Leaving::Flush)
+            .and_then(|root| root.settle().map(|()| root));
+        match mounted {
+            Ok(root) => {
+                root.warm(warm, &mut self.scratch);
+                self.root = Some(root);
+                self.say(&GuestWord::Idle)
+            }
+            Err(fault) => self.say(&greeting::failed(greeting::NO_EPOCH, &fault)),
+        }
+    }
+
     fn try_main(&mut self, id: StreamId, request: &StartMain) -> Result<Session, ProcessReply> {
         let broken = |fault: Fault| ProcessReply::Failed {
             step: fault.step.to_string(),
             reason: fault.reason(),
         };
         let machine = &mut self.machine;
-        let root = Root::assemble(&machine.disks, &machine.prepared, request.leaving);
-        let root = self.root.insert(root.map_err(broken)?);
+        let root = match self.root.take() {
+            Some(mounted) => mounted,
+            None => Root::assemble(&machine.disks, &machine.prepared, request.leaving)
+                .map_err(broken)?,
+        };
+        let root = self.root.insert(root);
         let pipes = match machine.pipes.take() {
             Some(pipes) => pipes,
             None => Pipes::new(&machine.poll, MAIN_SLOT).map_err(broken)?,

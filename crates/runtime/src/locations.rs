@@ -36,14 +36,15 @@ impl Locations {
                 .join("boxwood"),
         };
         let own_home = variable("BOXWOOD_HOME");
-        let store = match (variable("BOXWOOD_STORE"), &own_home) {
-            (Some(store), _) => store,
-            (None, Some(home)) => home.join("store"),
-            (None, None) => base.join("store"),
+        let system_store = Path::new(SYSTEM).join("store");
+        // Who names a store means that one and no other.
+        let (store, system_store) = match (variable("BOXWOOD_STORE"), &own_home) {
+            (Some(store), _) => (store, None),
+            (None, Some(home)) => (home.join("store"), Some(system_store)),
+            (None, None) => (base.join("store"), Some(system_store)),
         };
         let home = own_home.unwrap_or_else(|| base.join("home"));
-        let system_store = Path::new(SYSTEM).join("store");
-        let system_store = (store != system_store).then_some(system_store);
+        let system_store = system_store.filter(|system| *system != store);
         Locations { home, store, system_store }
     }
 
@@ -92,5 +93,20 @@ mod tests {
         assert_eq!(own, pair("/b", "/b/store"));
         let shared = choose(Owner::Root, &[("BOXWOOD_HOME", "/b"), ("BOXWOOD_STORE", "/s")]);
         assert_eq!(shared, pair("/b", "/s"));
+    }
+
+    #[test]
+    fn the_systems_store_helps_out_unless_a_store_was_named() {
+        let system = |variables: &[(&str, &str)], owner| {
+            let variable = |name: &str| {
+                variables.iter().find(|(n, _)| *n == name).map(|(_, value)| PathBuf::from(value))
+            };
+            Locations::choose(&variable, owner).system_store
+        };
+        let shared = Some(PathBuf::from("/var/lib/boxwood/store"));
+        assert_eq!(system(&[("HOME", "/h")], Owner::User), shared);
+        assert_eq!(system(&[("BOXWOOD_HOME", "/b")], Owner::Root), shared);
+        assert_eq!(system(&[], Owner::Root), None, "it is the own one");
+        assert_eq!(system(&[("BOXWOOD_STORE", "/s")], Owner::User), None);
     }
 }

@@ -8,7 +8,7 @@ use boxwood_setup::{Assets, BlankDisk, Sources, Stores};
 use boxwood_shim::greeting;
 use boxwood_state::TemplateRef;
 use boxwood_types::Shape;
-use boxwood_vmm::{BakeRequest, Engine, Templates};
+use boxwood_vmm::{BakeRequest, Engine, Template, Templates};
 use tokio::net::UnixStream;
 
 use crate::{Error, Locations, Runtime};
@@ -18,10 +18,19 @@ use crate::{Error, Locations, Runtime};
 pub struct Prepared {
     /// The image.
     pub image: Image,
-    /// The template of the shape.
+    /// The template of the shape, or of shape and image.
     pub template: TemplateRef,
-    /// The empty disk.
+    /// The empty disk that belongs to it.
     pub blank: BlankDisk,
+}
+
+/// What a box is prepared for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Its first start: its disk is yet to be made.
+    First,
+    /// A later one, with what it has written.
+    Again,
 }
 
 /// A step that takes long enough to be told.
@@ -31,6 +40,8 @@ pub enum Progress {
     Setup(boxwood_setup::Progress),
     /// Of the template.
     Template(boxwood_vmm::Progress),
+    /// No template can be kept for the image, so the box mounts its disks itself.
+    NotKept(String),
 }
 
 impl fmt::Display for Progress {
@@ -49,6 +60,9 @@ impl fmt::Display for Progress {
                     write!(f, "baked the template in {:.1} s", took.as_secs_f64())
                 }
             },
+            Progress::NotKept(why) => {
+                write!(f, "no template is kept for this image, so boxes start slower: {why}")
+            }
         }
     }
 }
@@ -62,6 +76,7 @@ impl Runtime {
         &self,
         image: &str,
         shape: Shape,
+        start: Start,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Prepared, Error> {
         let image = self.images()?.resolve(image)?;
@@ -71,7 +86,18 @@ impl Runtime {
         let assets = Assets::ensure(&stores, &sources, &mut step)?;
         let blank = BlankDisk::ensure(&stores, &mut step)?;
         let template = self.template(&assets, shape, progress).await?;
-        Ok(Prepared { image, template, blank })
+        let prepared = Prepared { template: self.refer(&template), image, blank };
+        match start {
+            // Its disk is not the one that was mounted.
+            Start::Again => Ok(prepared),
+            Start::First => Ok(self.mounted(prepared, &template, progress).await),
+        }
+    }
+
+    /// What a box remembers of it.
+    pub(crate) fn refer(&self, template: &Template) -> TemplateRef {
+        let (store, cache) = (self.locations.templates(), self.locations.cache());
+        TemplateRef { store, cache, key: template.key() }
     }
 
     /// Looks for a newer kernel. Templates of the old one are baked again when they are next used.
@@ -89,11 +115,10 @@ impl Runtime {
         assets: &Assets,
         shape: Shape,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<TemplateRef, Error> {
+    ) -> Result<Template, Error> {
         let cache = self.locations.cache();
         let accelerator = boxwood_vmm::probe(&cache)?.accelerator;
         let engine = Engine::find(accelerator, &cache)?;
-        let store = self.locations.templates();
         let boot = assets.boot_files();
         let within = BakeRequest::WITHIN;
         let request = BakeRequest { engine: &engine, accelerator, boot: &boot, shape, within };
@@ -102,8 +127,7 @@ impl Runtime {
             idle.map_err(|error| -> boxwood_vmm::IdleError { Box::new(error) })
         };
         let mut step = |step| progress(Progress::Template(step));
-        let template = self.templates().ensure(&request, idle, &mut step).await?;
-        Ok(TemplateRef { store, cache, key: template.key() })
+        Ok(self.templates().ensure(&request, idle, &mut step).await?)
     }
 
     /// The templates in the store.

@@ -12,7 +12,8 @@ use boxwood_types::{BoxId, BoxName, ByteSize, Shape, Signal};
 use crate::Error;
 
 /// What Docker gives a process that has no `PATH` of its own.
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str =
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Docker's stop timeout, in milliseconds.
 const DEFAULT_GRACE_MS: u64 = 10_000;
 

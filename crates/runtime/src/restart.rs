@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use boxwood_state::{BoxDir, Client, Owner, StateError, TemplateRef};
 
-use crate::{Error, Progress, Runtime, start::Held};
+use crate::{Error, Progress, Runtime, Start, start::Held};
 
 /// How long those who only look at a box's lock may keep it from who starts the box.
 const LOOKERS: Duration = Duration::from_secs(2);
@@ -47,7 +47,8 @@ impl Runtime {
             return Err(running(state));
         }
         let mut spec = listed.spec;
-        let prepared = self.prepare(spec.image.id.as_str(), spec.shape, progress).await?;
+        let prepared =
+            self.prepare(spec.image.id.as_str(), spec.shape, Start::Again, progress).await?;
         spec.template = TemplateRef { ..prepared.template };
         spec.client = client;
         listed.dir.write_spec(&spec)?;

@@ -4,13 +4,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use boxwood_vmm::BOX_DISK_BYTES;
-use rustix::fs::{SeekFrom, copy_file_range, ftruncate, ioctl_ficlone, seek};
-use rustix::io::Errno;
+use boxwood_vmm::{BOX_DISK_BYTES, sparse};
 
 use crate::command::helper;
 use crate::error::Error;
@@ -22,7 +19,6 @@ const PLACE: &str = "disk/blank-v1.ext4";
 const HELPER_TIME: Duration = Duration::from_secs(60);
 /// Three extents are there; a file with more than this is not ours.
 const EXTENTS_LIMIT: usize = 4096;
-const COPY_CHUNK: usize = 128 << 10;
 
 /// The empty disk, open for copying.
 #[derive(Debug)]
@@ -73,6 +69,15 @@ impl BlankDisk {
         Self::find(stores)
     }
 
+    /// The disk of a template that has it mounted: as empty as the other.
+    ///
+    /// # Errors
+    /// When it can't be read, or is no such disk.
+    pub fn of_template(path: PathBuf, file: File) -> Result<Self, Error> {
+        let wrong = || io::Error::new(io::ErrorKind::InvalidData, "it has the wrong size");
+        Self::open(path.clone(), file)?.ok_or_else(|| Error::Read { path, source: wrong() })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -89,75 +94,23 @@ impl BlankDisk {
     /// # Errors
     /// [`Error::CopyDisk`] with the cause; `dest` is then to be thrown away.
     pub fn copy_to(&self, dest: &File) -> Result<(), Error> {
-        let copy = || -> io::Result<()> {
-            if ioctl_ficlone(dest, &self.file).is_ok() {
-                return Ok(());
-            }
-            self.extents
-                .iter()
-                .try_for_each(|extent| copy_range(&self.file, dest, extent.clone()))?;
-            Ok(ftruncate(dest, BOX_DISK_BYTES)?)
-        };
-        copy().map_err(|source| Error::CopyDisk { path: self.path.clone(), source })
+        sparse::copy(&self.file, &self.extents, dest, BOX_DISK_BYTES)
+            .map_err(|source| Error::CopyDisk { path: self.path.clone(), source })
     }
 
     /// `None`: it has another size, so it is not whole.
     fn open(path: PathBuf, file: File) -> Result<Option<Self>, Error> {
         let look = || -> io::Result<Option<Vec<Range<u64>>>> {
             let size = file.metadata()?.len();
-            if size == BOX_DISK_BYTES { data_extents(&file, size).map(Some) } else { Ok(None) }
+            if size == BOX_DISK_BYTES {
+                sparse::extents(&file, EXTENTS_LIMIT).map(Some)
+            } else {
+                Ok(None)
+            }
         };
         let extents = look().map_err(|source| Error::Read { path: path.clone(), source })?;
         Ok(extents.map(|extents| BlankDisk { path, file, extents }))
     }
-}
-
-/// Where a sparse file has data.
-fn data_extents(file: &File, size: u64) -> io::Result<Vec<Range<u64>>> {
-    let mut extents = Vec::new();
-    let mut from = 0;
-    while from < size {
-        let start = match seek(file, SeekFrom::Data(from)) {
-            Ok(start) => start,
-            Err(Errno::NXIO) => break,
-            Err(error) => return Err(error.into()),
-        };
-        from = seek(file, SeekFrom::Hole(start))?;
-        extents.push(start..from);
-        if extents.len() > EXTENTS_LIMIT {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not sparse"));
-        }
-    }
-    Ok(extents)
-}
-
-fn copy_range(from: &File, to: &File, range: Range<u64>) -> io::Result<()> {
-    let (mut read_at, mut write_at) = (range.start, range.start);
-    while read_at < range.end {
-        let length = (range.end - read_at) as usize;
-        match copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), length) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) | Err(Errno::INTR) => {}
-            // Another file system, or one that can't.
-            Err(Errno::XDEV | Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => {
-                return copy_by_hand(from, to, read_at..range.end);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-fn copy_by_hand(from: &File, to: &File, range: Range<u64>) -> io::Result<()> {
-    let mut buffer = vec![0; COPY_CHUNK];
-    let mut at = range.start;
-    while at < range.end {
-        let length = (range.end - at).min(COPY_CHUNK as u64) as usize;
-        from.read_exact_at(&mut buffer[..length], at)?;
-        to.write_all_at(&buffer[..length], at)?;
-        at += length as u64;
-    }
-    Ok(())
 }
 
 /// How it is formatted. All metadata lies together at the start and nothing is written that
@@ -220,6 +173,7 @@ fn make(writer: &Writer) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::unix::fs::FileExt;
 
     use super::*;
     use crate::command::run;
@@ -241,7 +195,7 @@ mod tests {
 
     fn assert_same(disk: &BlankDisk, copy: &File) {
         assert_eq!(copy.metadata().unwrap().len(), BOX_DISK_BYTES);
-        assert_eq!(data_extents(copy, BOX_DISK_BYTES).unwrap(), disk.extents);
+        assert_eq!(sparse::extents(copy, EXTENTS_LIMIT).unwrap(), disk.extents);
         for extent in &disk.extents {
             let size = (extent.end - extent.start) as usize;
             let (mut ours, mut theirs) = (vec![0; size], vec![0; size]);
@@ -274,12 +228,6 @@ mod tests {
         let copy =
             File::from(rustix::fs::memfd_create("copy", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
         disk.copy_to(&copy).unwrap();
-        assert_same(&disk, &copy);
-        let copy = sparse_file();
-        for extent in &disk.extents {
-            copy_by_hand(&disk.file, &copy, extent.clone()).unwrap();
-        }
-        ftruncate(&copy, BOX_DISK_BYTES).unwrap();
         assert_same(&disk, &copy);
     }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, PrefaceError, Reader};
+use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, HostWord, PrefaceError, Reader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -73,7 +73,8 @@ pub async fn greet(
 ) -> Result<Vec<u8>, GreetingError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     hello.unix_time_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-    let mut bytes = preface::encode(&hello);
+    let epoch = hello.epoch;
+    let mut bytes = preface::encode(&HostWord::Hello(hello));
     bytes.extend(behind);
     socket.write_all(&bytes).await.map_err(GreetingError::Channel)?;
     let mut reader = Reader::new();
@@ -86,10 +87,10 @@ pub async fn greet(
         let mut word = reader.push::<GuestWord>(&buffer[..count]).map_err(GreetingError::Answer)?;
         while let Some((_, found)) = word {
             match found {
-                GuestWord::Reborn { epoch } if epoch == hello.epoch => {
+                GuestWord::Reborn { epoch: reborn } if reborn == epoch => {
                     return Ok(reader.into_rest());
                 }
-                GuestWord::Failed { epoch, step, reason } if epoch == hello.epoch => {
+                GuestWord::Failed { epoch: failed, step, reason } if failed == epoch => {
                     return Err(GreetingError::Guest {
                         step: shorten(step),
                         reason: shorten(reason),
@@ -102,6 +103,17 @@ pub async fn greet(
             word = reader.push::<GuestWord>(&[]).map_err(GreetingError::Answer)?;
         }
     }
+}
+
+/// Lets an idle guest mount the box's root file system and read the files `warm`, and waits until it
+/// may be frozen.
+///
+/// # Errors
+/// When a mount fails, or the guest hangs up. The caller bounds the wait by the life of the VM.
+pub async fn mount(socket: &mut UnixStream, warm: Vec<Vec<u8>>) -> Result<(), GreetingError> {
+    let word = preface::encode(&HostWord::Mount { warm });
+    socket.write_all(&word).await.map_err(GreetingError::Channel)?;
+    wait_idle(socket).await
 }
 
 /// Waits until a booting guest says it may be frozen.

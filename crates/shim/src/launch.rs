@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use boxwood_state::{AfterExit, Client, ExitRecord, Home, Record, ShimIdentity, StateError, log};
-use boxwood_types::{BoxId, BoxState, ExitReason, ExitStatus};
+use boxwood_types::{BoxId, BoxState, ExitReason, ExitStatus, chain};
 use boxwood_vmm::{DiskDurability, QemuUser, RestoreRequest, Templates, Vm};
 use boxwood_wire::frame::{CONTROL_PORT, MAIN_PORT};
 use boxwood_wire::message::StartMain;
@@ -21,15 +21,12 @@ use crate::console::Console;
 use crate::greeting;
 use crate::life::Event;
 use crate::link::{Link, LinkError, Stream};
-use crate::main_io::{self, chain};
+use crate::main_io;
 use crate::output::Output;
 use crate::steps::Steps;
 use crate::supervisor::{Sources, Supervisor};
 use crate::told::Told;
 
-/// The first of the user ids that boxes get when root starts them; systemd's "UIDS-GIDS" leaves the
-/// range from here to 2^31-1 unused.
-const FIRST_UID: u32 = 0x7000_0000;
 /// How long a restore may take when QEMU is alive and wedged.
 const RESTORE: Duration = Duration::from_secs(60);
 /// News from the guest that wait for the supervisor.
@@ -124,10 +121,8 @@ async fn restore_vm(supervisor: &Supervisor, console: File) -> Result<Vm, String
     };
     let image = open(&spec.image.block, File::options().read(true))?;
     let disk = open(&dir.disk(), File::options().read(true).write(true))?;
-    let user = match rustix::process::geteuid().is_root() {
-        true => QemuUser::Drop { uid: own_uid(&spec.id), gid: own_uid(&spec.id) },
-        false => QemuUser::Same,
-    };
+    // An id is random, so its beginning is a seed.
+    let user = QemuUser::own(u32::from_str_radix(&spec.id.as_str()[..7], 16).unwrap_or_default());
     let durability = match spec.after_exit {
         AfterExit::Keep => DiskDurability::Flushed,
         AfterExit::Remove => DiskDurability::Scratch,
@@ -149,12 +144,6 @@ async fn restore_vm(supervisor: &Supervisor, console: File) -> Result<Vm, String
         supervisor.steps.mark_at(step, began + took);
     }
     Ok(vm)
-}
-
-/// A user id of the box's own, so that one QEMU can do nothing to another.
-fn own_uid(id: &BoxId) -> u32 {
-    let digits = u32::from_str_radix(&id.as_str()[..7], 16).unwrap_or_default();
-    FIRST_UID + digits
 }
 
 fn failed_to_start(why: String) -> ExitRecord {

@@ -60,7 +60,7 @@ pub fn run(home: &Path, id: &BoxId) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("boxwood shim: {}", main_io::chain(&error));
+            eprintln!("boxwood shim: {}", boxwood_types::chain(&error));
             ExitCode::from(125)
         }
     }

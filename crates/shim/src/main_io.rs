@@ -1,5 +1,6 @@
 //! Main's stream and the control stream: what the guest says becomes events of the box's life.
 
+use boxwood_types::chain;
 use std::rc::Rc;
 
 use boxwood_state::{AfterExit, BoxSpec};
@@ -95,16 +96,4 @@ fn main_event(payload: &[u8]) -> Event {
 /// An error with its causes, in one line.
 pub(crate) fn words(error: &LinkError) -> String {
     chain(error)
-}
-
-/// Any error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -136,7 +136,7 @@ impl Supervisor {
         }
         if let Err(error) = self.dir.write_record(&self.record) {
             // The box runs on: a full disk must not end it. Its end is written again.
-            eprintln!("boxwood shim: {}", crate::main_io::chain(&error));
+            eprintln!("boxwood shim: {}", boxwood_types::chain(&error));
         }
         if state == BoxState::Running
             && let Some(starter) = &self.starter
@@ -188,7 +188,7 @@ impl Supervisor {
                 match vm.end(REAP).await {
                     Ok(_) => break,
                     // Nothing of the box is touched while its VM may still use it (contract H3).
-                    Err(stuck) => eprintln!("boxwood shim: {}", crate::main_io::chain(&stuck)),
+                    Err(stuck) => eprintln!("boxwood shim: {}", boxwood_types::chain(&stuck)),
                 }
             }
         }
@@ -204,7 +204,7 @@ impl Supervisor {
             AfterExit::Remove => self.home.remove(&self.dir),
         };
         if let Err(error) = result {
-            let text = crate::main_io::chain(&error);
+            let text = boxwood_types::chain(&error);
             eprintln!("boxwood shim: {text}");
             append(&mut exit.message, &text);
         }

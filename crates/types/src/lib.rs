@@ -3,6 +3,7 @@
 //! Every other crate speaks these words. There is no I/O here and nothing asynchronous; a value of
 //! one of these types has been checked, so nobody checks it again.
 
+mod chain;
 mod id;
 mod refs;
 mod shape;
@@ -11,6 +12,7 @@ mod size;
 mod state;
 mod status;
 
+pub use chain::chain;
 pub use id::{BoxId, BoxName, IdError, NameError};
 pub use refs::{Digest, DigestError, ImageName, ImageNameError};
 pub use shape::{Shape, ShapeError};

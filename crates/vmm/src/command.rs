@@ -77,6 +77,8 @@ pub(crate) enum Start<'a> {
     Boot { vmlinux: RawFd, initramfs: RawFd, kernel_arguments: &'a str },
     /// From a state that is sent later; the RAM is a private copy of the template's.
     Incoming,
+    /// From a state that is sent later; the RAM is written to a file that becomes a template's.
+    Rework,
 }
 
 /// What a template is bound to: everything of the command line that describes the machine.
@@ -132,7 +134,7 @@ pub(crate) fn arguments(
     connections: Connections,
 ) -> Vec<String> {
     let share = match start {
-        Start::Boot { .. } => "on",
+        Start::Boot { .. } | Start::Rework => "on",
         Start::Incoming => "off",
     };
     let mib = shape.memory_mib();
@@ -179,7 +181,7 @@ pub(crate) fn arguments(
             add("-initrd", format!("/proc/self/fd/{initramfs}"));
             add("-append", kernel_arguments.to_owned());
         }
-        Start::Incoming => add("-incoming", "defer".into()),
+        Start::Incoming | Start::Rework => add("-incoming", "defer".into()),
     }
     all.extend(fixed.map(String::from));
     all

@@ -245,6 +245,20 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// A template for one image can't be made.
+    #[error(
+        "can't mount image {image} ahead of its boxes{}{console}",
+        if console.is_empty() { "" } else { "; last lines of the console: " }
+    )]
+    Mount {
+        /// The image's ID.
+        image: String,
+        /// The console's last lines, joined.
+        console: String,
+        /// The step that failed.
+        #[source]
+        source: Box<Error>,
+    },
 }
 
 impl Error {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::net::UnixStream;
 
-use boxwood_types::{ByteSize, Shape};
+use boxwood_types::{ByteSize, Shape, chain};
 
 use crate::template::{BakeRequest, BootFiles, IdleError, Progress, Template, Templates};
 use crate::{
@@ -130,7 +130,7 @@ impl Guinea {
         let mut said = Vec::new();
         let store = self.dir.path().join("templates");
         let idle =
-            async move |_: &mut UnixStream| -> Result<(), IdleError> { counting(&store).await };
+            async move |_: &mut UnixStream| -> Result<(), IdleError> { counting(&store, 2).await };
         let template = self
             .templates
             .ensure(&self.request(), idle, &mut |progress| said.push(progress))
@@ -140,13 +140,13 @@ impl Guinea {
     }
 }
 
-/// Waits until the guest that is being baked counts: its memory is a file.
-pub(crate) async fn counting(store: &Path) -> Result<(), IdleError> {
+/// Waits until the guest that is being baked has counted to `goal`: its memory is a file.
+pub(crate) async fn counting(store: &Path, goal: u32) -> Result<(), IdleError> {
     loop {
         for entry in fs::read_dir(store)? {
             let path = entry?.path();
             let fresh = path.extension().is_some_and(|extension| extension == "new");
-            if fresh && File::open(path.join("ram")).is_ok_and(|ram| counter(&ram) >= 2) {
+            if fresh && File::open(path.join("ram")).is_ok_and(|ram| counter(&ram) >= goal) {
                 return Ok(());
             }
         }
@@ -183,15 +183,4 @@ pub(crate) fn request() -> (RestoreRequest, tokio::net::unix::pipe::Receiver) {
     };
     let console = tokio::net::unix::pipe::Receiver::from_owned_fd(read.into()).unwrap();
     (request, console)
-}
-
-/// An error with its causes, as the CLI prints it.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

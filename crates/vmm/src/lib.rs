@@ -22,6 +22,7 @@ mod process;
 mod qmp;
 mod ram;
 mod restore;
+pub mod sparse;
 mod sys;
 mod tail;
 mod template;
@@ -35,6 +36,7 @@ pub use error::Error;
 pub use process::{Ended, Identity, VmExit, VmStatus};
 pub use restore::{RestoreRequest, restore};
 pub use template::{
-    BakeRequest, BootFiles, IdleError, Manifest, Progress, Template, TemplateInfo, Templates,
+    BakeRequest, BootFiles, IdleError, Manifest, MountRequest, Progress, Template, TemplateInfo,
+    Templates,
 };
 pub use vm::{Timings, Vm};

@@ -1,8 +1,9 @@
-//! Makes a running VM out of a template, copy-on-write. Called by a shim.
+//! Makes a running VM out of a template, copy-on-write. Called by a shim, and by
+//! `template` to make one template out of another.
 //!
 //! The steps are types, each made from the last one:
 //! `Starting` (QEMU runs, confined) -> `Fed` (it has its RAM and takes commands) -> `Loaded` (the state
-//! is in) -> [`Vm`] (the vCPUs run). A step that fails, or is dropped, takes its QEMU with it.
+//! is in) -> `Thawed` (the vCPUs run). A step that fails, or is dropped, takes its QEMU with it.
 //!
 //! QEMU gets neither kernel nor initramfs: they are in the RAM already. And `cont` is always needed:
 //! a template was stopped before it was frozen, and QEMU restores that, too.
@@ -51,11 +52,53 @@ pub struct RestoreRequest {
 /// # Errors
 /// One for each step; a QEMU that ended is quoted.
 pub async fn restore(template: &Template, request: RestoreRequest) -> Result<Vm, Error> {
-    let clock = Clock(Instant::now());
     let limit = Limit::of(request.within);
     request.check()?;
-    let starting = Starting::start(template, request, clock)?;
-    let fed = starting.feed(template, limit).await?;
+    let binding = template.binding();
+    let parts = Parts {
+        engine: binding.engine.path(),
+        accelerator: binding.accelerator,
+        machine: &binding.machine,
+        shape: binding.shape,
+        start: Start::Incoming,
+        files: Files {
+            image: &request.image,
+            disk: &request.disk,
+            durability: request.durability,
+            console: &request.console,
+            user: request.user,
+            boot: &[],
+        },
+    };
+    let memory = Memory { state: template.open_state()?, ram: template.ram() };
+    let Thawed { process, qmp, channel, timings } = thaw(parts, memory, limit).await?;
+    Ok(Vm::new(process, qmp, channel, timings))
+}
+
+/// What a VM is made of besides its machine.
+pub(crate) struct Memory<'a> {
+    /// vCPUs and devices, to be read from the beginning.
+    pub(crate) state: File,
+    /// The guest's memory.
+    pub(crate) ram: &'a File,
+}
+
+/// A QEMU whose vCPUs run.
+pub(crate) struct Thawed {
+    pub(crate) process: Process,
+    pub(crate) qmp: Qmp,
+    pub(crate) channel: UnixStream,
+    timings: Timings,
+}
+
+/// Starts a QEMU, loads a state into it, and lets it run.
+pub(crate) async fn thaw(
+    parts: Parts<'_>,
+    memory: Memory<'_>,
+    limit: Limit,
+) -> Result<Thawed, Error> {
+    let starting = Starting::start(parts, Clock(Instant::now()))?;
+    let fed = starting.feed(memory, limit).await?;
     let loaded = fed.load(limit).await?;
     loaded.run(limit).await
 }
@@ -98,30 +141,10 @@ struct Starting {
 }
 
 impl Starting {
-    fn start(
-        template: &Template,
-        request: RestoreRequest,
-        clock: Clock,
-    ) -> Result<Starting, Error> {
-        let binding = template.binding();
-        let launched = Launched::launch(Parts {
-            engine: binding.engine.path(),
-            accelerator: binding.accelerator,
-            machine: &binding.machine,
-            shape: binding.shape,
-            start: Start::Incoming,
-            files: Files {
-                image: &request.image,
-                disk: &request.disk,
-                durability: request.durability,
-                console: &request.console,
-                user: request.user,
-                boot: &[],
-            },
-        })?;
+    fn start(parts: Parts<'_>, clock: Clock) -> Result<Starting, Error> {
+        let launched = Launched::launch(parts)?;
         let timings = Timings { spawned: clock.0.elapsed(), ..Timings::default() };
         Ok(Starting { launched, clock, timings })
-        // Here the files are closed: QEMU has them now, and only QEMU.
     }
 }
 
@@ -137,10 +160,10 @@ struct Fed {
 
 impl Starting {
     /// Tells QEMU everything ahead of time, then hands it its RAM.
-    async fn feed(self, template: &Template, limit: Limit) -> Result<Fed, Error> {
+    async fn feed(self, memory: Memory<'_>, limit: Limit) -> Result<Fed, Error> {
         let Starting { launched, clock, mut timings } = self;
         let Launched { mut process, mut qmp, channel, listener } = launched;
-        let state = template.open_state()?;
+        let Memory { state, ram } = memory;
         let ahead = async {
             let mut ahead = Vec::from(greet(&mut qmp).await?);
             ahead.push(
@@ -156,7 +179,7 @@ impl Starting {
             Ok(ahead)
         };
         let ahead = process.during("take its orders", limit, ahead).await?;
-        ram::give(&mut process, listener, template.ram(), limit).await?;
+        ram::give(&mut process, listener, ram, limit).await?;
         timings.ram = clock.0.elapsed();
         Ok(Fed { process, qmp, channel, ahead, clock, timings })
     }
@@ -188,11 +211,11 @@ impl Fed {
 }
 
 impl Loaded {
-    async fn run(self, limit: Limit) -> Result<Vm, Error> {
+    async fn run(self, limit: Limit) -> Result<Thawed, Error> {
         let Loaded(Fed { mut process, mut qmp, channel, clock, mut timings, .. }) = self;
         process.during("run the VM", limit, qmp.execute(Command::plain("cont"))).await?;
         timings.running = clock.0.elapsed();
-        Ok(Vm::new(process, qmp, channel, timings))
+        Ok(Thawed { process, qmp, channel, timings })
     }
 }
 

@@ -19,6 +19,9 @@ pub const MAX_PAYLOAD: usize = 16 * 1024;
 /// How much may come before a greeting, in bytes: what a port and its queues can hold, with room.
 pub const MAX_SKIPPED: usize = 16 << 20;
 
+/// The most paths in [`HostWord::Mount`].
+pub const MAX_WARM: usize = 64;
+
 const HEADER: usize = 16;
 
 /// Lowest and highest version a side speaks.
@@ -65,19 +68,33 @@ pub struct Hello {
     pub boot_id: [u8; 16],
 }
 
+/// What a host says outside a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostWord {
+    /// Be reborn as the one this says, and let the connection begin.
+    Hello(Hello),
+    /// Mount the box's root file system now, from the disks as they are, and say
+    /// [`GuestWord::Idle`] again: what is frozen then needs no mounting when it is restored.
+    Mount {
+        /// Files of the image that its processes will probably need first: those that are there are
+        /// read ahead, too. Absolute paths, at most [`MAX_WARM`].
+        warm: Vec<Vec<u8>>,
+    },
+}
+
 /// What a guest says outside a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GuestWord {
-    /// Booted, warmed up and idle: it may be frozen now.
+    /// Booted and warmed up, or mounted, and idle: it may be frozen now.
     Idle,
     /// Reborn: everything in [`Hello`] took effect. This and nothing else is readiness.
     Reborn {
         /// The epoch of the [`Hello`] it answers.
         epoch: Epoch,
     },
-    /// A step of the rebirth, or of the boot, failed.
+    /// A step of the rebirth, of the boot, or of [`HostWord::Mount`] failed.
     Failed {
-        /// The epoch of the [`Hello`] it answers; zeros during boot.
+        /// The epoch of the [`Hello`] it answers; zeros without one.
         epoch: Epoch,
         /// The step.
         step: String,

@@ -5,17 +5,23 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use boxwood_tests::archive::{self, Layer};
 use boxwood_tests::{Folder, Lab, Running, StoreKind};
 use rustix::process::Signal;
 
-/// The templates' folders.
-fn baked(lab: &Lab) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(lab.store().join("templates")) else { return Vec::new() };
-    let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
+/// The folders of the templates that were baked, and of those for one image that were made of them.
+fn templates(lab: &Lab) -> [Vec<PathBuf>; 2] {
+    let entries = fs::read_dir(lab.store().join("templates")).ok();
+    let paths = entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
     let mut folders: Vec<PathBuf> =
-        folders.filter(|path| path.join("manifest.json").exists()).collect();
+        paths.filter(|path| path.join("manifest.json").exists()).collect();
     folders.sort();
-    folders
+    let (images, baked) = folders.into_iter().partition(|path| path.join("disk").exists());
+    [baked, images]
+}
+
+fn counted(lab: &Lab) -> [usize; 2] {
+    templates(lab).map(|folders| folders.len())
 }
 
 /// Whatever in the templates' folder is no template and no lock.
@@ -135,6 +141,51 @@ fn s1_half_a_template_is_never_used() {
 }
 
 #[test]
+fn s1_a_flipped_byte_in_what_is_kept_for_an_image_is_found_and_it_is_made_again() {
+    let lab = Lab::with(StoreKind::OwnTemplates);
+    lab.run(["-m", "128m", "busybox", "true"]).output().exits(0);
+    let [_, images] = templates(&lab);
+    for file in ["ram", "disk", "state"] {
+        let path = images[0].join(file);
+        let data = rustix::fs::seek(File::open(&path).unwrap(), rustix::fs::SeekFrom::Data(0));
+        flip(&path, data.unwrap() + 1100);
+        let run = lab.run(["-m", "128m", "busybox", "echo", "hi"]).output().exits(0);
+        assert!(run.complaint().contains(&format!("its {file} is damaged")), "{run:?}");
+        lab.run(["-m", "128m", "busybox", "echo", "hi"]).output().prints("hi\n").quietly();
+    }
+    assert_eq!(counted(&lab), [1, 1]);
+}
+
+#[test]
+fn an_image_that_is_made_anew_under_its_name_gets_a_template_of_its_own() {
+    let lab = Lab::with(StoreKind::OwnTemplates);
+    let import = |text: &str| {
+        let layer = Layer::busybox().file("word", 0o644, text.as_bytes()).end();
+        let path = lab.folder().join("rootfs.tar");
+        archive::write(&path, &layer);
+        lab.boxwood(["import".as_ref(), path.as_os_str(), "mine".as_ref()]).output().exits(0);
+    };
+    for (text, kept) in [("one", 1), ("two", 2), ("one", 2)] {
+        import(text);
+        let run = lab.run(["-m", "128m", "mine", "busybox", "cat", "/word"]).output();
+        run.exits(0).prints(text);
+        assert_eq!(counted(&lab), [1, kept]);
+    }
+}
+
+#[test]
+fn g9_a_box_that_is_started_again_does_not_take_its_disk_for_an_empty_one() {
+    let lab = Lab::new();
+    let script = "cat /word 2>/dev/null; echo -n more >> /word";
+    let run = lab.boxwood(["run", "--name", "again", "busybox", "sh", "-c", script]).output();
+    run.exits(0).prints("");
+    for so_far in ["more", "moremore", "moremoremore"] {
+        lab.boxwood(["start", "-a", "again"]).output().exits(0).prints(so_far);
+    }
+    lab.remove("again");
+}
+
+#[test]
 fn s1_a_bake_that_is_killed_leaves_nothing_that_the_next_run_minds() {
     let lab = Lab::with(StoreKind::OwnTemplates);
     let templates = lab.store().join("templates");
@@ -150,11 +201,11 @@ fn s1_a_bake_that_is_killed_leaves_nothing_that_the_next_run_minds() {
     });
     run.signal(Signal::KILL);
     drop(run.wait());
-    assert_eq!(baked(&lab), Vec::<PathBuf>::new());
+    assert_eq!(counted(&lab), [0, 0]);
     lab.is_clean();
     let next = lab.run(["-m", "128m", "busybox", "echo", "hi"]).output();
     next.exits(0).prints("hi\n");
-    assert_eq!(baked(&lab).len(), 1);
+    assert_eq!(counted(&lab), [1, 1]);
     assert_eq!(unfinished(&lab), Vec::<PathBuf>::new());
 }
 
@@ -166,11 +217,11 @@ fn s1_first_users_at_once_bake_once() {
     let ended: Vec<_> = first.into_iter().map(Running::wait).collect();
     let mut baking = 0;
     for run in ended {
-        baking += usize::from(run.complaint().contains("bak") && !run.complaint().contains("wait"));
+        baking += usize::from(run.complaint().contains("baking a template"));
         run.exits(0).prints("hi\n");
     }
     assert_eq!(baking, 1);
-    assert_eq!(baked(&lab).len(), 1);
+    assert_eq!(counted(&lab), [1, 1]);
     assert_eq!(unfinished(&lab), Vec::<PathBuf>::new());
 }
 

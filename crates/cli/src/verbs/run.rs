@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use boxwood_runtime::state::{AfterExit, Client};
-use boxwood_runtime::{CreateRequest, Runtime};
+use boxwood_runtime::{CreateRequest, Runtime, Start};
 use boxwood_types::{BoxName, ByteSize, Shape, Signal};
 
 use super::attach::{self, Streams};
@@ -110,7 +110,9 @@ async fn create(
 ) -> anyhow::Result<boxwood_runtime::Held> {
     let mut work = progress::Work::new();
     let prepared = runtime
-        .prepare(&request.image, request.shape, &mut |step| work.step(&step.to_string()))
+        .prepare(&request.image, request.shape, Start::First, &mut |step| {
+            work.step(&step.to_string())
+        })
         .await?;
     work.done();
     Ok(runtime.create(request, &prepared)?)

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use boxwood_runtime::Start;
 use boxwood_types::{ByteSize, Shape};
 
 use crate::out::say;
@@ -33,7 +34,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         if args.refresh {
             runtime.refresh(&mut show).await?;
         }
-        Ok(runtime.prepare("busybox", shape, &mut show).await?)
+        runtime.prepare("busybox", shape, Start::First, &mut show).await?;
+        // What its boxes start from first is made from this one.
+        Ok(runtime.prepare("busybox", shape, Start::Again, &mut show).await?)
     });
     work.done();
     let prepared = result?;

@@ -11,9 +11,10 @@ use crate::format::Format;
 use crate::out::say;
 use crate::{REFUSED, complain, open_runtime, times, wait_for};
 
-const COLUMNS: [(&str, &str); 6] = [
+const COLUMNS: [(&str, &str); 7] = [
     ("KEY", "Key"),
     ("SHAPE", "Shape"),
+    ("IMAGE", "Image"),
     ("ACCELERATOR", "Accelerator"),
     ("CREATED", "CreatedSince"),
     ("SIZE", "Size"),
@@ -70,6 +71,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     json!({
                         "Key": info.key,
                         "Shape": manifest.shape().to_string(),
+                        "Image": manifest.image().unwrap_or("all"),
                         "Accelerator": manifest.accelerator().to_string(),
                         "CreatedSince": format!("{} ago", times::since(created, now)),
                         "CreatedAt": times::rfc3339(created),

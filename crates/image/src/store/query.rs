@@ -23,6 +23,7 @@ pub struct Image {
     pub(super) raw: String,
     pub(super) created: Option<SystemTime>,
     pub(super) block: PathBuf,
+    pub(super) block_digest: Digest,
     pub(super) content_bytes: u64,
     pub(super) disk_bytes: u64,
 }
@@ -83,6 +84,11 @@ impl Image {
     /// Bytes it takes on the host's disk.
     pub fn disk_bytes(&self) -> u64 {
         self.disk_bytes
+    }
+
+    /// The digest of the block image's content.
+    pub fn block_digest(&self) -> &Digest {
+        &self.block_digest
     }
 
     /// The path of the block image: EROFS, read-only, [`IMAGE_DISK_BYTES`] long, sparse.
@@ -209,6 +215,7 @@ impl ImageStore {
             raw,
             created,
             block,
+            block_digest: recorded.digest,
             content_bytes: recorded.content_bytes,
             disk_bytes: metadata.blocks() * 512,
         }))

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use boxwood_types::ByteSize;
+use boxwood_types::{ByteSize, chain};
 use rustix::fs::{Access, access, statvfs};
 use rustix::io::Errno;
 use rustix::process::{Resource, geteuid, getrlimit};
@@ -17,7 +17,7 @@ use crate::guest_binary::GuestBinary;
 use crate::kernel::{self, Kernel};
 use crate::sources::KernelSource;
 
-use super::{Check, Patient, chain};
+use super::{Check, Patient};
 
 /// A box's disk and log grow; with less than this left the first box fills the host.
 const SPACE_NEEDED: u64 = 1 << 30;

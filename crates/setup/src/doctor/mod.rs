@@ -93,17 +93,6 @@ impl Check {
     }
 }
 
-/// An error with its causes, in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
 impl Report {
     /// Looks at the host and at files. Downloads, builds and measures nothing.
     pub fn examine(patient: &Patient<'_>) -> Self {

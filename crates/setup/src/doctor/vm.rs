@@ -3,14 +3,14 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use boxwood_types::Shape;
+use boxwood_types::{Shape, chain};
 use boxwood_vmm::{Accelerator, BakeRequest, Choice, Engine, Finding, Verdict, probe};
 
 use crate::assets::Assets;
 use crate::command::find_program;
 use crate::distro::{Distro, Need};
 
-use super::{Check, Patient, VmPlaces, chain};
+use super::{Check, Patient, VmPlaces};
 
 /// All of them, in the order they are shown. A template depends on the two before it.
 pub(super) async fn all(patient: &Patient<'_>, places: &VmPlaces<'_>) -> Vec<Check> {

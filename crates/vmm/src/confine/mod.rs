@@ -36,6 +36,24 @@ pub enum QemuUser {
     },
 }
 
+/// The first of the user ids that VMs get when root starts them; systemd's "UIDS-GIDS" leaves the
+/// range from here to 2^31-1 unused.
+const FIRST_UID: u32 = 0x7000_0000;
+
+impl QemuUser {
+    /// A user of the VM's own, if root starts it, so that one QEMU can do nothing to another. The
+    /// lower 28 bits of `seed` choose which.
+    pub fn own(seed: u32) -> Self {
+        match rustix::process::geteuid().is_root() {
+            true => {
+                let uid = FIRST_UID + (seed & 0x0fff_ffff);
+                QemuUser::Drop { uid, gid: uid }
+            }
+            false => QemuUser::Same,
+        }
+    }
+}
+
 /// A program to start, with all that it may keep.
 pub(crate) struct Confined<'a> {
     pub(crate) program: &'a Path,

@@ -8,8 +8,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 
 use super::*;
-use crate::guinea::{Guinea, chain, request};
+use crate::guinea::{Guinea, request};
 use crate::{Ended, VmStatus};
+use boxwood_types::chain;
 
 const SOON: Duration = Duration::from_secs(30);
 

@@ -10,8 +10,8 @@ use boxwood_types::Shape;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::BakeRequest;
 use super::key::Key;
+use super::{BakeRequest, MountRequest};
 use crate::accel::Accelerator;
 use crate::cache;
 use crate::command;
@@ -37,6 +37,18 @@ pub(crate) struct Binding {
     pub(crate) host_cpu: Option<String>,
     pub(crate) vmlinux_sha256: String,
     pub(crate) initramfs_sha256: String,
+    /// What is mounted in it, if anything is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mounted: Option<Mounted>,
+}
+
+/// The root file system that a template for one image has mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mounted {
+    /// The image's ID.
+    pub(crate) image: String,
+    /// The digest of its block image.
+    pub(crate) block: String,
 }
 
 /// Everything about a template.
@@ -48,6 +60,9 @@ pub struct Manifest {
     pub(crate) made_unix_s: u64,
     pub(crate) ram: Content,
     pub(crate) state: Content,
+    /// What the disk of a box that starts from it has to be a copy of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) disk: Option<Content>,
 }
 
 /// What is in a file.
@@ -75,7 +90,15 @@ impl Binding {
             host_cpu,
             vmlinux_sha256: request.boot.vmlinux_sha256.clone(),
             initramfs_sha256: request.boot.initramfs_sha256.clone(),
+            mounted: None,
         })
+    }
+
+    /// The same with an image mounted.
+    pub(super) fn with(&self, request: &MountRequest<'_>) -> Self {
+        let mounted =
+            Mounted { image: request.image_id.to_owned(), block: request.block_digest.to_owned() };
+        Binding { mounted: Some(mounted), ..self.clone() }
     }
 
     /// What names the template.
@@ -100,6 +123,11 @@ impl Manifest {
     /// What it runs with.
     pub fn accelerator(&self) -> Accelerator {
         self.binding.accelerator
+    }
+
+    /// The ID of the image it is kept for; `None`: for all.
+    pub fn image(&self) -> Option<&str> {
+        self.binding.mounted.as_ref().map(|mounted| &*mounted.image)
     }
 
     /// The version of the QEMU it runs in.

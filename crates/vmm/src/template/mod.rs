@@ -4,7 +4,8 @@
 //! ```text
 //! DIR/KEY/ram            guest memory, sparse, mapped copy-on-write by every box
 //! DIR/KEY/state          vCPUs and devices
-//! DIR/KEY/manifest.json  what it was made with, and digests of the two
+//! DIR/KEY/disk           of a template for one image: what a box's disk has to be a copy of
+//! DIR/KEY/manifest.json  what it was made with, and digests of the others
 //! DIR/KEY/verified       that they were checked since the host booted
 //! DIR/KEY.lock           held while one is baked or removed
 //! DIR/KEY.new            one that is being baked, or that a killed baker left
@@ -14,9 +15,12 @@
 //! key. Whether the files are what the manifest says is `verify`'s matter.
 
 mod bake;
+mod freeze;
+mod kept;
 mod key;
 mod lock;
 mod manifest;
+mod mounted;
 mod verify;
 
 use std::fs::{self, File};
@@ -36,6 +40,7 @@ use crate::error::Error;
 use key::Key;
 pub(crate) use manifest::Binding;
 pub use manifest::Manifest;
+pub use mounted::MountRequest;
 use verify::Fitness;
 
 /// Why the guest did not become idle; from the caller of [`Templates::ensure`].
@@ -120,6 +125,7 @@ pub struct Template {
     manifest: Manifest,
     ram: File,
     state: File,
+    disk: Option<File>,
 }
 
 /// What is in a template's directory under a key.
@@ -236,13 +242,18 @@ impl Templates {
             return Err(missing());
         }
         let _lock = lock::take(&self.lock_path(key), || ()).await?;
+        if self.unlink(key)? { Ok(()) } else { Err(missing()) }
+    }
+
+    /// Removes a template whose lock is held; says whether it was there.
+    fn unlink(&self, key: Key) -> Result<bool, Error> {
         let (dir, trash) = (self.files(key).dir, self.new_path(key));
         discard(&trash)?;
         match fs::rename(&dir, &trash) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing()),
-            result => result.map_err(Error::io("remove", &dir)),
-        }?;
-        discard(&trash)
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            result => result.map_err(Error::io("remove", &dir))?,
+        }
+        discard(&trash).map(|()| true)
     }
 
     /// Removes what killed bakers have left, which can be as much as a template. Does not wait: what
@@ -330,9 +341,9 @@ impl Templates {
         self.dir.join(format!("{key}.new"))
     }
 
-    fn place(&self, binding: Binding) -> bake::Place {
+    fn place(&self, binding: Binding) -> freeze::Place {
         let key = binding.key();
-        bake::Place {
+        freeze::Place {
             store: self.dir.clone(),
             fresh: Files { dir: self.new_path(key), key, cache: None },
             finished: self.files(key),
@@ -359,20 +370,26 @@ impl Files {
         self.dir.join("state")
     }
 
+    fn disk(&self) -> PathBuf {
+        self.dir.join("disk")
+    }
+
     fn manifest(&self) -> PathBuf {
         self.dir.join("manifest.json")
     }
 
     fn disk_bytes(&self) -> u64 {
         let blocks = |path: PathBuf| fs::metadata(path).map_or(0, |meta| meta.blocks());
-        (blocks(self.ram()) + blocks(self.state()) + blocks(self.manifest())) * 512
+        let files = [self.ram(), self.state(), self.disk(), self.manifest()];
+        files.map(blocks).iter().sum::<u64>() * 512
     }
 }
 
 impl Template {
     fn open(files: &Files, manifest: Manifest) -> Result<Self, Error> {
         let open = |path: PathBuf| File::open(&path).map_err(Error::io("open", &path));
-        Ok(Template { manifest, ram: open(files.ram())?, state: open(files.state())? })
+        let disk = manifest.disk.is_some().then(|| open(files.disk())).transpose()?;
+        Ok(Template { manifest, ram: open(files.ram())?, state: open(files.state())?, disk })
     }
 
     /// What names it in its directory.
@@ -383,6 +400,16 @@ impl Template {
     /// What it was made with.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// What the disk of a box that starts from it has to be a copy of.
+    ///
+    /// # Errors
+    /// When it is not for one image, so that the empty disk is.
+    pub fn into_disk(self) -> Result<File, Error> {
+        let key = self.key();
+        let missing = || Error::Damaged { key, reason: "it has no disk".into() };
+        self.disk.ok_or_else(missing)
     }
 
     pub(crate) fn binding(&self) -> &Binding {

@@ -3,7 +3,8 @@
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 
 use super::*;
-use crate::guinea::{Guinea, chain};
+use crate::guinea::Guinea;
+use boxwood_types::chain;
 
 #[tokio::test]
 async fn a_template_is_baked_once_and_found_from_then_on() {
@@ -45,7 +46,7 @@ async fn s1_another_shape_or_kernel_is_another_template() {
 }
 
 /// Changes one byte of a file.
-fn flip(path: &Path, at: u64) {
+pub(super) fn flip(path: &Path, at: u64) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
     let file = File::options().read(true).write(true).open(path).unwrap();
     let mut byte = [0];

@@ -39,6 +39,8 @@ struct Stamp {
     boot_id: String,
     ram: Seen,
     state: Seen,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    disk: Option<Seen>,
     manifest: Seen,
 }
 
@@ -71,6 +73,7 @@ impl Stamp {
             boot_id: host::boot_id()?,
             ram: Seen::of(&template.ram)?,
             state: Seen::of(&template.state)?,
+            disk: template.disk.as_ref().map(Seen::of).transpose()?,
             manifest: Seen::of(&File::open(files.manifest())?)?,
         })
     }
@@ -109,9 +112,11 @@ pub(super) fn is_stamped(files: &Files) -> bool {
 
 fn check_fully(files: &Files, template: &Template) -> io::Result<Fitness> {
     let manifest = &template.manifest;
-    for (name, file, said) in
-        [("ram", &template.ram, &manifest.ram), ("state", &template.state, &manifest.state)]
-    {
+    let disk = template.disk.as_ref().zip(manifest.disk.as_ref());
+    let disk = disk.map(|(file, said)| ("disk", file, said));
+    let parts =
+        [("ram", &template.ram, &manifest.ram), ("state", &template.state, &manifest.state)];
+    for (name, file, said) in parts.into_iter().chain(disk) {
         let bytes = file.metadata()?.len();
         if bytes != said.bytes {
             let said = said.bytes;
