@@ -84,6 +84,14 @@ where
     tokio::task::spawn_blocking(work).await.map_err(|error| lost(io::Error::other(error)))?
 }
 
+/// What else a template for one image has.
+pub(super) struct Mounted {
+    /// The image's ID.
+    pub(super) image: String,
+    /// The box's disk.
+    pub(super) disk: File,
+}
+
 /// The files of a template that is being made.
 pub(super) struct Fresh {
     pub(super) ram: File,
@@ -98,10 +106,10 @@ impl Fresh {
         Ok(fresh)
     }
 
-    /// Writes the manifest, and everything to the disk. `disk` is the box's, if that is a part.
+    /// Writes the manifest, and everything to the disk.
     pub(super) fn seal(
         self,
-        disk: Option<&File>,
+        mounted: Option<Mounted>,
         binding: Binding,
         tsc_khz: u64,
         files: &Files,
@@ -121,7 +129,8 @@ impl Fresh {
             made_unix_s: now.as_secs(),
             ram: read(&self.ram, files.ram())?,
             state: read(&self.state, files.state())?,
-            disk: disk.map(|disk| read(disk, files.disk())).transpose()?,
+            disk: mounted.as_ref().map(|m| read(&m.disk, files.disk())).transpose()?,
+            image: mounted.map(|mounted| mounted.image),
         };
         manifest.write(&files.manifest()).map_err(Error::io("write", files.manifest()))?;
         sync(&files.dir)

@@ -44,7 +44,7 @@ impl Templates {
             self.used(key);
             return Ok(*template);
         }
-        let lock = lock::take(&self.lock_path(key), || progress(Progress::Waiting)).await?;
+        let lock = lock::take(&self.lock_path(key), || ()).await?;
         // Who had the lock may have made it.
         match self.look(key).await? {
             Found::Fit(template) => return Ok(*template),

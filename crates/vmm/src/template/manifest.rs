@@ -37,18 +37,9 @@ pub(crate) struct Binding {
     pub(crate) host_cpu: Option<String>,
     pub(crate) vmlinux_sha256: String,
     pub(crate) initramfs_sha256: String,
-    /// What is mounted in it, if anything is.
+    /// The digest of the block image that it has mounted, if it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) mounted: Option<Mounted>,
-}
-
-/// The root file system that a template for one image has mounted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Mounted {
-    /// The image's ID.
-    pub(crate) image: String,
-    /// The digest of its block image.
-    pub(crate) block: String,
+    pub(crate) mounted: Option<String>,
 }
 
 /// Everything about a template.
@@ -63,6 +54,9 @@ pub struct Manifest {
     /// What the disk of a box that starts from it has to be a copy of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) disk: Option<Content>,
+    /// The ID of the image it was made for; others with the same content start from it, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
 }
 
 /// What is in a file.
@@ -96,9 +90,7 @@ impl Binding {
 
     /// The same with an image mounted.
     pub(super) fn with(&self, request: &MountRequest<'_>) -> Self {
-        let mounted =
-            Mounted { image: request.image_id.to_owned(), block: request.block_digest.to_owned() };
-        Binding { mounted: Some(mounted), ..self.clone() }
+        Binding { mounted: Some(request.block_digest.to_owned()), ..self.clone() }
     }
 
     /// What names the template.
@@ -127,7 +119,7 @@ impl Manifest {
 
     /// The ID of the image it is kept for; `None`: for all.
     pub fn image(&self) -> Option<&str> {
-        self.binding.mounted.as_ref().map(|mounted| &*mounted.image)
+        self.image.as_deref()
     }
 
     /// The version of the QEMU it runs in.

@@ -10,7 +10,7 @@ use std::io;
 
 use tokio::net::UnixStream;
 
-use super::freeze::{self, CONSOLE_LINES, Fresh, Place, Running, blocking};
+use super::freeze::{self, CONSOLE_LINES, Fresh, Mounted, Place, Running, blocking};
 use super::{IdleError, Template};
 use crate::command::{DiskDurability, Start};
 use crate::confine::QemuUser;
@@ -99,8 +99,9 @@ where
     let idling = running.until_idle("mount its root", mount, limit).await?;
     let frozen = idling.freeze(&files.state, limit).await?;
     frozen.leave(limit).await?;
+    let mounted = Some(Mounted { image: request.image_id.to_owned(), disk });
     let (binding, tsc_khz, fresh) = (binding.clone(), base.manifest.tsc_khz, place.fresh.clone());
-    blocking(move || files.seal(Some(&disk), binding, tsc_khz, &fresh)).await?;
+    blocking(move || files.seal(mounted, binding, tsc_khz, &fresh)).await?;
     place.publish()
 }
 
