@@ -16,6 +16,7 @@ mod names;
 mod prepare;
 mod recover;
 mod remove;
+mod rename;
 mod request;
 mod restart;
 mod shim_client;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use boxwood_state::{BoxDir, Client, Owner, StateError, TemplateRef};
+use boxwood_state::{BoxDir, Client, Owner, StateError};
 
 use crate::{Error, Progress, Runtime, Start, start::Held};
 
@@ -46,12 +46,13 @@ impl Runtime {
         if state.is_live() {
             return Err(running(state));
         }
-        let mut spec = listed.spec;
+        let spec = listed.spec;
         let prepared =
             self.prepare(spec.image.id.as_str(), spec.shape, Start::Again, progress).await?;
-        spec.template = TemplateRef { ..prepared.template };
-        spec.client = client;
-        listed.dir.write_spec(&spec)?;
+        let spec = self.home.change_spec(&listed.dir, |spec| {
+            spec.template = prepared.template;
+            spec.client = client;
+        })?;
         let owner = Owner { lock, listener: listed.dir.listen()? };
         Ok(Held { dir: listed.dir, spec, owner })
     }

@@ -46,6 +46,9 @@ pub enum StateError {
         /// The first digits of the id of the box that has it.
         holder: String,
     },
+    /// A box was to be given the name it has.
+    #[error("the box has the name '{0}' already")]
+    SameName(BoxName),
     /// No box answers to this text.
     #[error("no such box: {0}")]
     NoSuchBox(String),

@@ -157,6 +157,42 @@ impl Home {
         Ok(())
     }
 
+    /// Gives a box another name. Whoever reads its spec meanwhile sees the old or the new one.
+    ///
+    /// # Errors
+    /// When the name is taken, or the disk says no; then it keeps its name.
+    pub fn rename(&self, dir: &BoxDir, name: &BoxName) -> Result<(), StateError> {
+        let _one_at_a_time = self.naming()?;
+        let old = dir.spec()?;
+        if old.name == *name {
+            return Err(StateError::SameName(name.clone()));
+        }
+        let new = BoxSpec { name: name.clone(), ..old.clone() };
+        self.claim_name(&new)?;
+        dir.write_spec(&new).inspect_err(|_| {
+            // The error at hand says what happened; both names would lead to the box.
+            let _ = fs::remove_file(self.name_path(name));
+        })?;
+        let path = self.name_path(&old.name);
+        fs::remove_file(&path).map_err(StateError::io("free the name", &path))
+    }
+
+    /// Changes the spec of a box, but for its name; nobody renames the box meanwhile.
+    ///
+    /// # Errors
+    /// When it can't be read or written; then the old one stands.
+    pub fn change_spec(
+        &self,
+        dir: &BoxDir,
+        change: impl FnOnce(&mut BoxSpec),
+    ) -> Result<BoxSpec, StateError> {
+        let _one_at_a_time = self.naming()?;
+        let mut spec = dir.spec()?;
+        change(&mut spec);
+        dir.write_spec(&spec)?;
+        Ok(spec)
+    }
+
     fn name_path(&self, name: &BoxName) -> PathBuf {
         self.root.join("names").join(name.as_str())
     }
@@ -164,9 +200,18 @@ impl Home {
     /// A name is a symbolic link to an id; it is free when its box is gone. One at a time: the check
     /// and the replacement of a stale link must be one step.
     fn take_name(&self, spec: &BoxSpec) -> Result<(), StateError> {
-        let (lock_path, lock) = self.lock_file("names.lock")?;
+        let _one_at_a_time = self.naming()?;
+        self.claim_name(spec)
+    }
+
+    fn naming(&self) -> Result<File, StateError> {
+        let (path, lock) = self.lock_file("names.lock")?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive)
-            .map_err(StateError::os("lock", &lock_path))?;
+            .map_err(StateError::os("lock", &path))?;
+        Ok(lock)
+    }
+
+    fn claim_name(&self, spec: &BoxSpec) -> Result<(), StateError> {
         let path = self.name_path(&spec.name);
         if let Ok(target) = fs::read_link(&path) {
             let holder = target.to_string_lossy();

@@ -10,6 +10,7 @@ pub(crate) mod kill;
 pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod ps;
+pub(crate) mod rename;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;

@@ -120,3 +120,18 @@ fn many_creators_of_one_name_get_one_box() {
     home.sweep().unwrap();
     assert_eq!(fs::read_dir(home.boxes()).unwrap().count(), 1);
 }
+
+#[test]
+fn a_renamed_box_is_found_by_its_new_name_alone_and_frees_the_old_one() {
+    let (_directory, home) = home();
+    let (one, _lock) = home.create(&spec(0xab, "one")).unwrap().into_parts().unwrap();
+    let (_two, _other) = home.create(&spec(0xac, "two")).unwrap().into_parts().unwrap();
+    let name = |text: &str| text.parse::<BoxName>().unwrap();
+    assert!(matches!(home.rename(&one, &name("two")), Err(StateError::NameTaken { .. })));
+    assert!(matches!(home.rename(&one, &name("one")), Err(StateError::SameName(_))));
+    assert_eq!(one.spec().unwrap().name, name("one"));
+    home.rename(&one, &name("three")).unwrap();
+    assert_eq!(home.find("three").unwrap().id(), one.id());
+    assert!(matches!(home.find("one"), Err(StateError::NoSuchBox(_))));
+    let (_dir, _lock) = home.create(&spec(0xad, "one")).unwrap().into_parts().unwrap();
+}

@@ -1,0 +1,26 @@
+//! `boxwood rename`: a box gets another name.
+
+use std::process::ExitCode;
+
+use boxwood_types::BoxName;
+
+use crate::open_runtime;
+
+/// Rename a box
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  boxwood rename web web-old")]
+pub(crate) struct Args {
+    /// Name or ID
+    #[arg(value_name = "BOX")]
+    old: String,
+    /// The name it gets
+    #[arg(value_name = "NAME")]
+    new: BoxName,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let runtime = open_runtime()?;
+    runtime.rename(&runtime.find(&args.old)?, &args.new)?;
+    Ok(ExitCode::SUCCESS)
+}
