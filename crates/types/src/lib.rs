@@ -10,6 +10,7 @@ mod signal;
 mod size;
 mod state;
 mod status;
+mod terminal;
 
 pub use id::{BoxId, BoxName, IdError, NameError};
 pub use refs::{Digest, DigestError, ImageName, ImageNameError};
@@ -18,3 +19,4 @@ pub use signal::{Signal, SignalError};
 pub use size::{ByteSize, SizeError};
 pub use state::{BoxState, ExitReason};
 pub use status::{ExitStatus, StartRefusal};
+pub use terminal::WindowSize;
