@@ -1,11 +1,14 @@
 //! The `boxwood` command. Each verb has a file of its own in `verbs/`; what they share is here
 //! beside it: how results look, how progress is shown, how errors are told.
 
+mod client;
+mod detach;
 mod envfile;
 mod format;
 mod out;
 mod progress;
 mod sys;
+mod terminal;
 mod times;
 mod verbs;
 
@@ -33,6 +36,7 @@ const REFUSED: u8 = 125;
     after_help = "Examples:
   boxwood run --rm busybox -- sh -c 'uname -a; id'
   boxwood load -i image.tar && boxwood run --rm my/image
+  boxwood exec -it BOX sh
   boxwood doctor
 
 Environment:
@@ -51,6 +55,8 @@ struct Cli {
 enum Verb {
     Run(verbs::run::Args),
     Start(verbs::start::Args),
+    Exec(verbs::exec::Args),
+    Attach(verbs::attach::Args),
     Ps(verbs::ps::Args),
     Inspect(verbs::inspect::Args),
     Logs(verbs::logs::Args),
@@ -82,6 +88,8 @@ fn main() -> ExitCode {
         Verb::Shim(args) => return verbs::shim::run(&args),
         Verb::Run(args) => verbs::run::run(args),
         Verb::Start(args) => verbs::start::run(args),
+        Verb::Exec(args) => verbs::exec::run(args),
+        Verb::Attach(args) => verbs::attach::run(args),
         Verb::Ps(args) => verbs::ps::run(&args),
         Verb::Inspect(args) => verbs::inspect::run(&args),
         Verb::Logs(args) => verbs::logs::run(&args),

@@ -6,6 +6,7 @@
 //! emulation every instruction is paid for when it runs for the first time.
 
 mod boot;
+mod cgroup;
 mod connection;
 mod control;
 mod fault;
@@ -17,6 +18,7 @@ mod reaper;
 mod rebirth;
 mod rootfs;
 mod session;
+mod sessions;
 mod start;
 mod sys;
 

@@ -85,6 +85,14 @@ pub enum Error {
         /// The box.
         id: BoxId,
     },
+    /// More than a frame may carry.
+    #[error(
+        "the command and its environment are too large: {limit} is the limit for both together"
+    )]
+    TooLarge {
+        /// The limit.
+        limit: ByteSize,
+    },
     /// The box is not in a state for it.
     #[error("box {} is {state}: {hint}", id.short())]
     WrongState {

@@ -8,11 +8,13 @@
 mod clients;
 mod console;
 pub mod greeting;
+mod hangup;
 mod launch;
 mod life;
 mod link;
 mod main_io;
 mod output;
+mod sessions;
 mod steps;
 mod supervisor;
 mod sys;

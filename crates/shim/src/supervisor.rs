@@ -7,19 +7,20 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use boxwood_state::clock::Moment;
-use boxwood_state::control::{Reply, Request};
-use boxwood_state::{AfterExit, BoxDir, BoxSpec, ExitRecord, Home, Record, StopPolicy};
+use boxwood_state::control::{Reply, Request, SessionAct};
+use boxwood_state::{AfterExit, BoxDir, BoxSpec, Client, ExitRecord, Home, Record, StopPolicy};
 use boxwood_types::{BoxState, ExitReason, ExitStatus};
 use boxwood_vmm::Vm;
-use boxwood_wire::message::ControlRequest;
+use boxwood_wire::message::{ControlRequest, Target};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::clients::{self, Asked};
+use crate::clients::{self, Asked, Caller, Wanted};
 use crate::console::Console;
 use crate::life::{Action, Event, Life};
-use crate::link::StreamWriter;
+use crate::link::{Link, StreamWriter};
 use crate::output::{Outgoing, Output, Sender};
+use crate::sessions::Relays;
 use crate::steps::Steps;
 
 /// How long QEMU may take to be gone after SIGKILL before it is reported as stuck.
@@ -38,6 +39,14 @@ pub(crate) struct Sources {
     pub(crate) main: Option<JoinHandle<()>>,
 }
 
+/// The guest, as the supervisor speaks to it.
+pub(crate) struct Guest {
+    pub(crate) link: Link,
+    pub(crate) control: StreamWriter,
+    /// Main's standard input, if it is connected.
+    pub(crate) stdin: Option<StreamWriter>,
+}
+
 /// A box under supervision.
 pub(crate) struct Supervisor {
     pub(crate) home: Home,
@@ -48,6 +57,9 @@ pub(crate) struct Supervisor {
     pub(crate) output: Rc<Output>,
     pub(crate) starter: Option<Sender>,
     pub(crate) waiters: Vec<Sender>,
+    pub(crate) relays: Relays,
+    /// Who wants main's streams and came before main.
+    pub(crate) early: Vec<Caller>,
     pub(crate) steps: Steps,
 }
 
@@ -61,7 +73,7 @@ impl Supervisor {
     pub(crate) async fn supervise(
         &mut self,
         vm: &mut Vm,
-        control: &StreamWriter,
+        guest: &Guest,
         sources: &mut Sources,
     ) -> ExitRecord {
         let mut life = Life::starting(Instant::now());
@@ -71,7 +83,7 @@ impl Supervisor {
                 biased;
                 Some(event) = sources.news.recv() => event,
                 exit = vm.exited() => Event::VmExited(format!("QEMU ended: {exit}")),
-                Some(asked) = sources.asked.recv() => match self.answer(asked, &life) {
+                Some(asked) = sources.asked.recv() => match self.answer(asked, &life, guest) {
                     Some(event) => event,
                     None => continue,
                 },
@@ -81,10 +93,15 @@ impl Supervisor {
             for event in self.in_order(event, vm, sources).await {
                 let (next, action) = life.take(event, self.spec.after_exit, Instant::now());
                 life = next;
-                self.act(action, control).await;
+                self.act(action, guest).await;
             }
             if let Life::Ending { exit } = life {
                 return exit;
+            }
+            if life == Life::Running {
+                for caller in std::mem::take(&mut self.early) {
+                    self.attach(caller, guest);
+                }
             }
         }
     }
@@ -113,7 +130,7 @@ impl Supervisor {
         events
     }
 
-    async fn act(&mut self, action: Action, control: &StreamWriter) {
+    async fn act(&mut self, action: Action, guest: &Guest) {
         let request = match action {
             Action::None | Action::EndVm => return,
             Action::Persist(state) => return self.persist(state),
@@ -122,10 +139,10 @@ impl Supervisor {
                 self.persist(BoxState::Stopping);
                 ControlRequest::Stop { signal, grace_ms }
             }
-            Action::Forward(signal) => ControlRequest::Signal { signal },
+            Action::Forward(signal) => ControlRequest::Signal { target: Target::Main, signal },
         };
         // A guest that no longer listens is found by its hang-up or by the deadline.
-        let _ = control.send_value(&request).await;
+        let _ = guest.control.send_value(&request).await;
     }
 
     /// Writes a transition down, then announces it.
@@ -146,9 +163,14 @@ impl Supervisor {
         }
     }
 
-    fn answer(&mut self, asked: Asked, life: &Life) -> Option<Event> {
+    fn answer(&mut self, asked: Asked, life: &Life, guest: &Guest) -> Option<Event> {
         let (request, client) = match asked {
+            Asked::StarterGone if self.spec.client == Client::Detached => return None,
             Asked::StarterGone => return Some(Event::StopAsked(self.spec.stop)),
+            Asked::Streams(wanted, caller) => {
+                self.connect(wanted, caller, life, guest);
+                return None;
+            }
             Asked::Request(request, client) => (request, client),
         };
         match request {
@@ -157,9 +179,8 @@ impl Supervisor {
                 None
             }
             Request::Signal { signal } => {
-                if matches!(life, Life::Leaving { .. }) {
-                    let message = "main has ended".to_owned();
-                    tell(&client, &Reply::Refused { state: life.state(), message });
+                if let Some(refused) = has_ended(life) {
+                    tell(&client, &refused);
                     return None;
                 }
                 tell(&client, &Reply::Done);
@@ -177,7 +198,50 @@ impl Supervisor {
                 self.waiters.push(client);
                 Some(Event::KillAsked)
             }
+            Request::Session { session, act } => {
+                let target = Target::Session(session);
+                hand_on(
+                    guest,
+                    client,
+                    match act {
+                        SessionAct::Signal(signal) => ControlRequest::Signal { target, signal },
+                        SessionAct::Resize(size) => ControlRequest::Resize { target, size },
+                        SessionAct::Release => ControlRequest::Release { stream: session },
+                    },
+                )
+            }
+            Request::Resize { size } => {
+                hand_on(guest, client, ControlRequest::Resize { target: Target::Main, size })
+            }
+            Request::Release => {
+                self.spec.client = Client::Detached;
+                tell(&client, &Reply::Done);
+                None
+            }
+            // Their connections come as `Asked::Streams`.
+            Request::Exec { .. } | Request::Attach => None,
         }
+    }
+
+    /// Makes a connection what its client wants it to be.
+    fn connect(&mut self, wanted: Wanted, caller: Caller, life: &Life, guest: &Guest) {
+        if let Some(refused) = has_ended(life) {
+            return tell(&caller.reply, &refused);
+        }
+        match (wanted, life) {
+            // While the box starts it waits in the guest (contract G1).
+            (Wanted::Session(exec), _) => self.relays.begin(&guest.link, &exec, caller),
+            (Wanted::Main, Life::Starting { .. }) => self.early.push(caller),
+            (Wanted::Main, _) => self.attach(caller, guest),
+        }
+    }
+
+    /// Gives a client main's standard streams, and the word that the box has ended.
+    fn attach(&mut self, caller: Caller, guest: &Guest) {
+        tell(&caller.reply, &Reply::Attached);
+        self.output.attach(caller.reply.clone());
+        self.waiters.push(caller.reply.clone());
+        clients::feed_main(caller, guest.stdin.clone());
     }
 
     /// Ends the VM, then writes the end down, then removes the box if it is to be removed. Returns
@@ -236,21 +300,51 @@ impl Supervisor {
         let mut everybody = self.waiters;
         everybody.extend(self.starter);
         while let Some(asked) = asked.recv().await {
-            if let Asked::Request(_, client) = asked {
-                everybody.push(client);
+            match asked {
+                Asked::Request(_, client) => everybody.push(client),
+                Asked::Streams(_, caller) => everybody.push(caller.reply),
+                Asked::StarterGone => {}
             }
         }
+        everybody.extend(self.early.into_iter().map(|caller| caller.reply));
+        let (bereaved, mut sessions) = self.relays.into_bereaved();
+        everybody.extend(bereaved);
         let mut partings = tokio::task::JoinSet::new();
         for client in everybody {
-            let goodbye = Outgoing::Last(goodbye.clone());
-            partings.spawn_local(async move {
-                if client.send(goodbye).await.is_ok() {
-                    client.closed().await;
-                }
-            });
+            partings.spawn_local(part(client, goodbye.clone()));
+        }
+        // Sessions end with the link, once their clients have taken what was said before.
+        while let Some(ended) = sessions.join_next().await {
+            if let Ok(Some(client)) = ended {
+                partings.spawn_local(part(client, goodbye.clone()));
+            }
         }
         partings.join_all().await;
     }
+}
+
+async fn part(client: Sender, goodbye: Rc<Vec<u8>>) {
+    if client.send(Outgoing::Last(goodbye)).await.is_ok() {
+        client.closed().await;
+    }
+}
+
+/// The answer of a box whose main has ended.
+fn has_ended(life: &Life) -> Option<Reply> {
+    let ended = matches!(life, Life::Leaving { .. } | Life::Ending { .. });
+    ended.then(|| Reply::Refused { state: life.state(), message: "its main has ended".to_owned() })
+}
+
+/// Hands a request on to the guest and then says so. In a task: a guest that does not listen must
+/// not keep anybody else waiting.
+fn hand_on(guest: &Guest, client: Sender, request: ControlRequest) -> Option<Event> {
+    let control = guest.control.clone();
+    tokio::task::spawn_local(async move {
+        // That the guest has gone is told by other means.
+        let _ = control.send_value(&request).await;
+        tell(&client, &Reply::Done);
+    });
+    None
 }
 
 fn tell(client: &Sender, reply: &Reply) {

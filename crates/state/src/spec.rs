@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use boxwood_types::{BoxId, BoxName, Digest, Shape, Signal};
+use boxwood_types::{BoxId, BoxName, Digest, Shape, Signal, WindowSize};
 use serde::{Deserialize, Serialize};
 
 use crate::Text;
@@ -57,7 +57,7 @@ pub struct TemplateRef {
     pub key: String,
 }
 
-/// Main, with the image's and the user's wishes already joined.
+/// Main or a process beside it, with the image's and the user's wishes already joined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessSpec {
     /// The command and its arguments: never empty.
@@ -72,6 +72,9 @@ pub struct ProcessSpec {
     pub user: Text,
     /// Whether standard input is connected.
     pub open_stdin: bool,
+    /// The size its terminal begins with, if it gets one.
+    #[serde(default)]
+    pub terminal: Option<WindowSize>,
 }
 
 /// How main is asked to end.
@@ -93,12 +96,12 @@ pub enum AfterExit {
     Remove,
 }
 
-/// The client that starts a box.
+/// The client that starts a box, or a process beside main.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Client {
-    /// It stays attached; the box is stopped when it goes (contract H7).
+    /// It stays attached; the box is stopped when it goes (contract H7), the session ended (G6).
     Attached,
-    /// It goes once main runs; the box stays.
+    /// It goes once the process runs; that stays.
     Detached,
 }

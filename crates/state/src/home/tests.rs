@@ -29,6 +29,7 @@ fn spec(seed: u8, name: &str) -> BoxSpec {
             cwd: "/".into(),
             user: "".into(),
             open_stdin: false,
+            terminal: None,
         },
         stop: StopPolicy { signal: Signal::TERM, grace_ms: 10_000 },
         after_exit: AfterExit::Keep,
