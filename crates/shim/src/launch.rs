@@ -22,6 +22,7 @@ use crate::greeting;
 use crate::life::Event;
 use crate::link::{Link, LinkError, Stream};
 use crate::main_io;
+use crate::orders::Orders;
 use crate::output::Output;
 use crate::sessions::Relays;
 use crate::steps::Steps;
@@ -181,7 +182,7 @@ async fn converse(
     supervisor.starter = Some(client);
     let guest = Guest {
         link: link.clone(),
-        control: control.writer(),
+        orders: Orders::over(control.writer()),
         stdin: open_stdin.then(|| main.writer()),
     };
     let (news_sender, news) = mpsc::channel(NEWS);

@@ -75,8 +75,6 @@ pub(crate) enum Event {
     StopAsked(StopPolicy),
     /// Somebody wants the VM to end.
     KillAsked,
-    /// Somebody wants main to get a signal.
-    SignalAsked(Signal),
     /// The time of [`Life::deadline`] has come.
     DeadlinePassed,
 }
@@ -90,8 +88,6 @@ pub(crate) enum Action {
     Persist(BoxState),
     /// Ask the guest to stop main.
     AskStop(StopPolicy),
-    /// Ask the guest to signal main.
-    Forward(Signal),
     /// End the VM.
     EndVm,
 }
@@ -142,8 +138,6 @@ impl Life {
                 let kill_at = kill_at.min(stop_deadline(policy, now));
                 (Life::Stopping { kill_at }, Action::AskStop(policy))
             }
-            (life, Event::SignalAsked(signal)) => (life, Action::Forward(signal)),
-
             // -- MainRefused, StartFailed --> Ending
             (_, Event::MainRefused(refusal, reason)) => {
                 ending(ExitReason::Refused, refusal.shell_code(), Some(reason))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use boxwood_state::clock::Moment;
 use boxwood_state::control::{Reply, Request, SessionAct};
 use boxwood_state::{AfterExit, BoxDir, BoxSpec, Client, ExitRecord, Home, Record, StopPolicy};
-use boxwood_types::{BoxState, ExitReason, ExitStatus};
+use boxwood_types::{BoxState, ExitReason, ExitStatus, Signal};
 use boxwood_vmm::Vm;
 use boxwood_wire::message::{ControlRequest, Target};
 use tokio::sync::mpsc;
@@ -19,6 +19,7 @@ use crate::clients::{self, Asked, Caller, Wanted};
 use crate::console::Console;
 use crate::life::{Action, Event, Life};
 use crate::link::{Link, StreamWriter};
+use crate::orders::Orders;
 use crate::output::{Outgoing, Output, Sender};
 use crate::sessions::Relays;
 use crate::steps::Steps;
@@ -29,6 +30,9 @@ const REAP: Duration = Duration::from_secs(10);
 const EXIT_AFTER_HANG_UP: Duration = Duration::from_millis(500);
 /// How long the last words of a dead VM are awaited: they are in our own buffers.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How main is stopped by SIGKILL.
+const AT_ONCE: StopPolicy = StopPolicy { signal: Signal::KILL, grace_ms: 0 };
 
 /// What the supervisor hears from.
 pub(crate) struct Sources {
@@ -42,7 +46,7 @@ pub(crate) struct Sources {
 /// The guest, as the supervisor speaks to it.
 pub(crate) struct Guest {
     pub(crate) link: Link,
-    pub(crate) control: StreamWriter,
+    pub(crate) orders: Orders,
     /// Main's standard input, if it is connected.
     pub(crate) stdin: Option<StreamWriter>,
 }
@@ -93,7 +97,7 @@ impl Supervisor {
             for event in self.in_order(event, vm, sources).await {
                 let (next, action) = life.take(event, self.spec.after_exit, Instant::now());
                 life = next;
-                self.act(action, guest).await;
+                self.act(action, guest);
             }
             if let Life::Ending { exit } = life {
                 return exit;
@@ -130,7 +134,7 @@ impl Supervisor {
         events
     }
 
-    async fn act(&mut self, action: Action, guest: &Guest) {
+    fn act(&mut self, action: Action, guest: &Guest) {
         let request = match action {
             Action::None | Action::EndVm => return,
             Action::Persist(state) => return self.persist(state),
@@ -139,10 +143,9 @@ impl Supervisor {
                 self.persist(BoxState::Stopping);
                 ControlRequest::Stop { signal, grace_ms }
             }
-            Action::Forward(signal) => ControlRequest::Signal { target: Target::Main, signal },
         };
-        // A guest that no longer listens is found by its hang-up or by the deadline.
-        let _ = guest.control.send_value(&request).await;
+        // A guest that takes no more is found by its hang-up or by the deadline.
+        let _ = guest.orders.send(request, || ());
     }
 
     /// Writes a transition down, then announces it.
@@ -183,8 +186,13 @@ impl Supervisor {
                     tell(&client, &refused);
                     return None;
                 }
-                tell(&client, &Reply::Done);
-                Some(Event::SignalAsked(signal))
+                if signal == Signal::KILL {
+                    // Main can't outlive this one, so there is a deadline for it.
+                    tell(&client, &Reply::Done);
+                    return Some(Event::StopAsked(AT_ONCE));
+                }
+                let target = Target::Main;
+                hand_on(guest, client, life, ControlRequest::Signal { target, signal })
             }
             Request::Stop { signal, grace_ms } => {
                 self.waiters.push(client);
@@ -203,6 +211,7 @@ impl Supervisor {
                 hand_on(
                     guest,
                     client,
+                    life,
                     match act {
                         SessionAct::Signal(signal) => ControlRequest::Signal { target, signal },
                         SessionAct::Resize(size) => ControlRequest::Resize { target, size },
@@ -211,7 +220,7 @@ impl Supervisor {
                 )
             }
             Request::Resize { size } => {
-                hand_on(guest, client, ControlRequest::Resize { target: Target::Main, size })
+                hand_on(guest, client, life, ControlRequest::Resize { target: Target::Main, size })
             }
             Request::Release => {
                 self.spec.client = Client::Detached;
@@ -335,15 +344,13 @@ fn has_ended(life: &Life) -> Option<Reply> {
     ended.then(|| Reply::Refused { state: life.state(), message: "its main has ended".to_owned() })
 }
 
-/// Hands a request on to the guest and then says so. In a task: a guest that does not listen must
-/// not keep anybody else waiting.
-fn hand_on(guest: &Guest, client: Sender, request: ControlRequest) -> Option<Event> {
-    let control = guest.control.clone();
-    tokio::task::spawn_local(async move {
-        // That the guest has gone is told by other means.
-        let _ = control.send_value(&request).await;
-        tell(&client, &Reply::Done);
-    });
+/// Hands a request on to the guest and then says so.
+fn hand_on(guest: &Guest, client: Sender, life: &Life, request: ControlRequest) -> Option<Event> {
+    let asker = client.clone();
+    if guest.orders.send(request, move || tell(&asker, &Reply::Done)).is_err() {
+        let message = "its guest takes no more requests; 'boxwood kill' ends it".to_owned();
+        tell(&client, &Reply::Refused { state: life.state(), message });
+    }
     None
 }
 

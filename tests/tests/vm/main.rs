@@ -11,6 +11,7 @@ mod leaving;
 mod lifecycle;
 mod main_process;
 mod ordinary_user;
+mod owners;
 mod rebirth;
 mod results;
 mod streams;

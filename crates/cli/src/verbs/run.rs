@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use boxwood_runtime::state::{AfterExit, Client};
 use boxwood_runtime::{CreateRequest, Runtime, Start};
 use boxwood_types::{BoxName, ByteSize, Shape, Signal};
@@ -86,11 +86,10 @@ pub(crate) struct Args {
     /// Print how long each step took on standard error
     #[arg(long, hide = true)]
     timings: bool,
-    /// Name or ID of the image
-    image: String,
-    /// The command and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
-    command: Vec<OsString>,
+    /// Name or ID of the image, then the command and its arguments: what follows the image is the
+    /// command's
+    #[arg(trailing_var_arg = true, required = true, value_name = "IMAGE [COMMAND")]
+    image_and_command: Vec<OsString>,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -109,7 +108,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         // While the box starts, what earlier crashes left is put right.
         runtime.recover()?;
         if detach {
-            client::until_started(started, &id).await
+            client::until_started(started, id.as_str()).await
         } else {
             client::until_ended(&runtime, started, &manner).await
         }
@@ -139,6 +138,17 @@ pub(crate) fn grace(seconds: i64) -> anyhow::Result<u64> {
     }
 }
 
+/// Splits what follows the options. One `--` between image and command is no part of either.
+fn image_and_command(words: Vec<OsString>) -> anyhow::Result<(String, Vec<OsString>)> {
+    let mut words = words.into_iter().peekable();
+    let image = words.next().unwrap_or_default();
+    let image = image
+        .into_string()
+        .map_err(|image| anyhow!("invalid image name '{}': not UTF-8", image.display()))?;
+    words.next_if(|word| word == "--");
+    Ok((image, words.collect()))
+}
+
 impl Args {
     fn manner(&self) -> Manner {
         let input = match (self.interactive, self.tty) {
@@ -153,10 +163,11 @@ impl Args {
 
     fn into_request(self) -> anyhow::Result<CreateRequest> {
         let env = envfile::settings(&self.env_file, self.env)?;
+        let (image, command) = image_and_command(self.image_and_command)?;
         Ok(CreateRequest {
-            image: self.image,
+            image,
             name: self.name,
-            command: self.command,
+            command,
             entrypoint: self.entrypoint,
             env,
             workdir: self.workdir,
