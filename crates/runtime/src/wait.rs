@@ -12,6 +12,8 @@ use crate::{Error, Listed, Runtime, shim_client};
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(31_536_000);
 /// What a shim that is alive answers within.
 pub(crate) const ANSWER: Duration = Duration::from_secs(10);
+/// What QEMU may take to stop or to go on, and its shim to say so.
+pub(crate) const PAUSE: Duration = Duration::from_secs(20);
 /// What a shim needs at most to end a VM: main's last words, then a VM that dies slowly; with some
 /// to spare.
 pub(crate) const END: Duration = Duration::from_secs(25);

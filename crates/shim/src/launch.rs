@@ -92,6 +92,7 @@ pub(crate) async fn launch(
         output: Rc::new(Output::new(log)),
         starter: None,
         waiters: Vec::new(),
+        asker: None,
         relays: Relays::default(),
         early: Vec::new(),
         steps: Steps::since(began),

@@ -61,7 +61,7 @@ mod tests {
         let link = Link::new();
         let stream = link.open(CONTROL_PORT).unwrap();
         let orders = Orders::over(stream.writer());
-        let order = ControlRequest::Signal { target: Target::Main, signal: Signal::USR1 };
+        let order = ControlRequest::Signal { target: Target::Main, signal: Signal::TERM };
         let mut taken = 0;
         while orders.send(order.clone(), || ()).is_ok() {
             taken += 1;

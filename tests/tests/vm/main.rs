@@ -12,6 +12,7 @@ mod lifecycle;
 mod main_process;
 mod ordinary_user;
 mod owners;
+mod pausing;
 mod rebirth;
 mod results;
 mod streams;
