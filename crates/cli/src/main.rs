@@ -4,7 +4,9 @@
 mod client;
 mod detach;
 mod envfile;
+mod filter;
 mod format;
+mod labels;
 mod out;
 mod progress;
 mod sys;

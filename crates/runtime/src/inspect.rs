@@ -49,6 +49,7 @@ pub fn view(listed: &Listed, time: &dyn Fn(Moment) -> String) -> Value {
             "Cmd": texts(command),
             "WorkingDir": spec.process.cwd.display(),
             "Image": spec.image.name,
+            "Labels": spec.labels,
             "OpenStdin": spec.process.open_stdin,
             "Tty": spec.process.terminal.is_some(),
             "StopSignal": spec.stop.signal.to_string(),

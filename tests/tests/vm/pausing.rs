@@ -98,3 +98,34 @@ fn prune_removes_what_does_not_run_and_nothing_else() {
     assert_eq!(lab.boxwood(["template", "ls", "-q"]).output().exits(0).lines(), [""; 0]);
     lab.remove("web");
 }
+
+#[test]
+fn boxes_are_found_by_their_labels_states_and_codes() {
+    let lab = Lab::new();
+    let file = lab.folder().join("labels");
+    std::fs::write(&file, "job=7\nkind=test\n").unwrap();
+    let run = lab.boxwood(["run", "--name", "one", "-l", "job=8", "--label-file"]).args([&file]);
+    run.args(["busybox", "sh", "-c", "exit 3"]).output().exits(3);
+    lab.boxwood(["run", "--name", "two", "-l", "kind", "busybox", "true"]).output().exits(0);
+    let found = |filters: &[&str]| {
+        let filters = filters.iter().flat_map(|filter| ["--filter", filter]);
+        let ps = lab.boxwood(["ps", "-a", "--format", "{{.Names}}"]).args(filters);
+        ps.output().exits(0).lines().join(" ")
+    };
+    assert_eq!(found(&["label=job=8"]), "one");
+    assert_eq!(found(&["label=job=7"]), "");
+    assert_eq!(found(&["label=kind"]), "two one");
+    assert_eq!(found(&["label=kind", "label=job"]), "one");
+    assert_eq!(found(&["exited=3"]), "one");
+    assert_eq!(found(&["exited=3", "exited=0"]), "two one");
+    assert_eq!(found(&["status=exited", "name=tw"]), "two");
+    assert_eq!(found(&["status=running"]), "");
+    assert_eq!(found(&["ancestor=busybox", "exited=0"]), "two");
+    assert_eq!(lab.inspect("one", "{{.Config.Labels.job}} {{.Config.Labels.kind}}"), "8 test");
+    let last = lab.boxwood(["ps", "-lq", "--no-trunc"]).output().exits(0);
+    drop(last.prints(format!("{}\n", lab.inspect("two", "{{.Id}}"))));
+    lab.boxwood(["ps", "--filter", "color=red"]).output().refused(&["color"]);
+    lab.boxwood(["run", "-l", "=x", "busybox", "true"]).output().refused(&["label"]);
+    lab.remove("one");
+    lab.remove("two");
+}

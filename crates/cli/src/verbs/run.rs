@@ -11,7 +11,7 @@ use boxwood_types::{BoxName, ByteSize, Shape, Signal};
 
 use crate::client::{self, Input, Manner, Screen, Timings};
 use crate::detach::{self, DetachKeys};
-use crate::{envfile, open_runtime, progress, terminal, wait_for};
+use crate::{envfile, labels, open_runtime, progress, terminal, wait_for};
 
 /// Run a command in a new box
 #[derive(Debug, clap::Args)]
@@ -80,6 +80,12 @@ pub(crate) struct Args {
     /// Seconds from that signal to SIGKILL; -1 for ever
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     stop_timeout: Option<i64>,
+    /// Say something about the box, for 'ps --filter'
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    label: Vec<String>,
+    /// Read labels from a file, one in each line
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
@@ -176,6 +182,7 @@ impl Args {
             shape: Shape::new(self.cpus, self.memory)?,
             open_stdin: self.interactive,
             terminal: self.tty.then(terminal::size),
+            labels: labels::read(&self.label_file, self.label)?,
             stop_signal: self.stop_signal,
             stop_grace_ms: self.stop_timeout.map(grace).transpose()?,
             after_exit: if self.rm { AfterExit::Remove } else { AfterExit::Keep },
