@@ -18,6 +18,9 @@ use crate::out::say;
 use crate::sys::BROKEN_PIPE;
 use crate::terminal::{self, Raw};
 
+/// What stands for main where a session has its number.
+const MAIN: u32 = 0;
+
 /// The signals a client hands on.
 const FORWARDED: [u8; 7] = [1, 2, 3, 10, 12, 15, 18];
 
@@ -138,7 +141,17 @@ impl Client<'_> {
         session: watch::Receiver<Option<u32>>,
         manner: &Manner,
     ) -> anyhow::Result<Parting> {
-        while let Some(word) = words.recv().await {
+        let mut running = session.clone();
+        loop {
+            let word = tokio::select! {
+                Some(word) = words.recv() => word,
+                // A terminal may have had another size when the process was described.
+                Ok(()) = running.changed() => match manner.screen {
+                    Screen::Terminal => Word::Resized,
+                    Screen::None => continue,
+                },
+                else => return std::future::pending().await,
+            };
             match word {
                 // The terminal has gone, or somebody wants us to give it back.
                 Word::Signal(signal @ (Signal::HUP | Signal::TERM))
@@ -148,10 +161,11 @@ impl Client<'_> {
                 }
                 // A process that has just ended can't be told: its end is on its way.
                 Word::Signal(signal) => drop(self.signal(signal, &session).await),
+                // Before it runs it is not told: it will be when it does.
+                Word::Resized if session.borrow().is_none() => {}
                 Word::Resized => drop(self.resize(terminal::size(), &session).await),
             }
         }
-        std::future::pending().await
     }
 
     async fn signal(
@@ -285,12 +299,17 @@ async fn carry_output(
                 Ok(())
             }
             Some(FromShim::Reply(Reply::Started { steps })) => {
+                session.send_replace(Some(MAIN));
                 if timings == Timings::Told {
                     tell_steps(&steps);
                 }
                 Ok(())
             }
-            Some(FromShim::Reply(Reply::Attached | Reply::Done)) => Ok(()),
+            Some(FromShim::Reply(Reply::Attached)) => {
+                session.send_replace(Some(MAIN));
+                Ok(())
+            }
+            Some(FromShim::Reply(Reply::Done)) => Ok(()),
             Some(FromShim::Reply(last)) => return Ok(Parting::Told(last)),
             None => return Ok(Parting::HungUp),
         };
