@@ -18,6 +18,7 @@ mod output;
 mod process;
 mod running;
 mod store;
+mod terminal;
 mod tree;
 mod watch;
 
@@ -28,6 +29,7 @@ pub use output::Output;
 pub use process::{Process, Watched};
 pub use running::Running;
 pub use store::StoreKind;
+pub use terminal::Terminal;
 pub use tree::Tree;
 pub use watch::Folder;
 

@@ -18,6 +18,9 @@ use crate::out::say;
 use crate::sys::BROKEN_PIPE;
 use crate::terminal::{self, Raw};
 
+/// What stands for main where a session has its number.
+const MAIN: u32 = 0;
+
 /// The signals a client hands on.
 const FORWARDED: [u8; 7] = [1, 2, 3, 10, 12, 15, 18];
 
@@ -166,10 +169,12 @@ impl Client<'_> {
     ) -> anyhow::Result<Parting> {
         let (told, mut untold) = mpsc::channel(UNTOLD);
         let deliver = async {
-            // A process that has just ended can't be told: its end is on its way.
             while let Some(word) = untold.recv().await {
+                // A process that has just ended can't be told: its end is on its way.
                 match word {
                     Word::Signal(signal) => drop(self.signal(signal, &session).await),
+                    // Before it runs it is not told: it will be when it does.
+                    Word::Resized if session.borrow().is_none() => {}
                     Word::Resized => drop(self.resize(terminal::size(), &session).await),
                 }
             }
@@ -177,7 +182,17 @@ impl Client<'_> {
         };
         let hear = async {
             let mut patience = Patience::new(&manner.input);
-            while let Some(word) = words.recv().await {
+            let mut running = session.clone();
+            loop {
+                let word = tokio::select! {
+                    Some(word) = words.recv() => word,
+                    // A terminal may have had another size when the process was described.
+                    Ok(()) = running.changed() => match manner.screen {
+                        Screen::Terminal => Word::Resized,
+                        Screen::None => continue,
+                    },
+                    else => return std::future::pending().await,
+                };
                 if let Word::Signal(signal) = word
                     && patience.is_over(signal)
                 {
@@ -186,7 +201,6 @@ impl Client<'_> {
                 // One that nobody takes for so long is one too many.
                 let _ = told.try_send(word);
             }
-            std::future::pending().await
         };
         tokio::select! {
             parting = hear => Ok(parting),
@@ -340,12 +354,17 @@ async fn carry_output(
                 Ok(())
             }
             Some(FromShim::Reply(Reply::Started { steps })) => {
+                session.send_replace(Some(MAIN));
                 if timings == Timings::Told {
                     tell_steps(&steps);
                 }
                 Ok(())
             }
-            Some(FromShim::Reply(Reply::Attached | Reply::Done)) => Ok(()),
+            Some(FromShim::Reply(Reply::Attached)) => {
+                session.send_replace(Some(MAIN));
+                Ok(())
+            }
+            Some(FromShim::Reply(Reply::Done)) => Ok(()),
             Some(FromShim::Reply(last)) => return Ok(Parting::Told(last)),
             None => return Ok(Parting::HungUp),
         };

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use boxwood_state::control::{Exec, Request, SessionAct};
 use boxwood_state::{BoxDir, Client, ProcessSpec, Text};
-use boxwood_types::WindowSize;
+use boxwood_types::{BoxState, WindowSize};
 
 use crate::request::{DEFAULT_TERM, check_env, check_workdir, env_name, join_env};
 use crate::shim_client::{self, ShimReader, ShimWriter};
@@ -111,7 +111,8 @@ impl Runtime {
             state: listed.record.state,
             hint: "it is not running; see 'boxwood start'",
         };
-        if !listed.record.state.is_live() {
+        // A box that is about to be started can be asked already, and answers when it runs.
+        if !listed.record.state.is_live() && listed.record.state != BoxState::Created {
             return Err(not_running());
         }
         shim_client::ask(&listed.dir, request).await?.ok_or_else(not_running)

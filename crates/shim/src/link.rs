@@ -107,7 +107,7 @@ impl Link {
         drop(mux);
         let bell = Rc::new(Bell::default());
         self.shared.bells.borrow_mut().insert(id, bell.clone());
-        self.shared.output.notify_one();
+        // Not sent before the first frame is: the guest then wakes once for both.
         let writer = StreamWriter { id, bell, shared: self.shared.clone(), turn: Rc::default() };
         Ok(Stream { writer, decoder: Decoder::new() })
     }

@@ -6,6 +6,9 @@
 
 mod bad_input;
 mod crashes;
+mod exec;
+mod exec_bad_input;
+mod exec_ends;
 mod images;
 mod leaving;
 mod lifecycle;
@@ -17,3 +20,4 @@ mod rebirth;
 mod results;
 mod streams;
 mod templates;
+mod terminals;

@@ -40,9 +40,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         };
         let screen = process.terminal.map_or(Screen::None, |_| Screen::Terminal);
         let mut attached = runtime.attach(&listed).await?;
-        if screen == Screen::Terminal {
-            runtime.resize(&listed.dir, terminal::size()).await?;
-        }
         let client = Client { runtime: &runtime, dir: &listed.dir, whose: Whose::Main };
         let manner = Manner { input, screen, timings: Timings::Quiet };
         let parting = client.follow(&mut attached.reader, &mut attached.writer, &manner).await?;
