@@ -2,6 +2,8 @@
 #
 #   make run     from nothing to a first box
 #   make test    the same, then every check and test
+#   make fuzz FUZZ_SECONDS=600
+#                anything into every decoder of the protocols
 #   make bench   how fast it is here, beside ctr and podman when they are installed
 #   make install PREFIX=/usr/local
 
@@ -12,13 +14,13 @@ GUEST := target/$(GUEST_TARGET)/release/boxwood-guest
 # Tests share one store, so that the kernel is fetched and templates are baked once.
 TEST_STORE := $(CURDIR)/target/test-store
 
-.PHONY: run test build deps deps-test setup check unit vm bench install clean
+.PHONY: run test build deps deps-test setup check unit fuzz vm bench install clean
 
 run: deps build
 	$(BOXWOOD) setup
 	@scripts/first-box $(BOXWOOD)
 
-test: deps-test build check unit vm
+test: deps-test build check unit fuzz vm
 
 build: deps
 	scripts/cargo build --release --locked -p boxwood-cli
@@ -41,6 +43,11 @@ check:
 
 unit:
 	scripts/cargo test --workspace --exclude boxwood-tests --locked
+
+# Seconds for each decoder; the saved corpus is always tried.
+FUZZ_SECONDS ?= 5
+fuzz:
+	scripts/fuzz $(FUZZ_SECONDS)
 
 vm: build
 	BOXWOOD_HOME=$(TEST_STORE)/home BOXWOOD_STORE=$(TEST_STORE) $(BOXWOOD) setup
