@@ -12,7 +12,7 @@ mod verbs;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use crate::out::say;
+use crate::out::{say, tell};
 use anyhow::Context;
 use boxwood_runtime::{Locations, Runtime};
 use clap::error::ErrorKind;
@@ -116,7 +116,7 @@ fn complain(error: &anyhow::Error) {
     parts.dedup();
     // What others wrote, a name or a path, must neither break the line nor move the cursor.
     let text: String = parts.join(": ").chars().map(out::printable).collect();
-    eprintln!("boxwood: {text}");
+    tell!("{text}");
 }
 
 /// Help and version go to standard output and succeed; everything else is bad input, told in one
@@ -141,7 +141,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     let verb = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
     let verb = verb.map(|verb| format!(" {verb}")).unwrap_or_default();
     let help = if error.kind() == ErrorKind::InvalidSubcommand { String::new() } else { verb };
-    eprintln!("boxwood: {}; see 'boxwood{help} --help'", what.trim_start_matches("error: "));
+    tell!("{}; see 'boxwood{help} --help'", what.trim_start_matches("error: "));
     ExitCode::from(REFUSED)
 }
 

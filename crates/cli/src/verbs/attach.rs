@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::out::say;
+use crate::out::{say, tell};
 use crate::sys::BROKEN_PIPE;
 
 /// Which of the client's streams are main's.
@@ -92,9 +92,9 @@ pub(crate) async fn until_started(started: Started, id: &BoxId) -> anyhow::Resul
 fn conclude(exit: &ExitRecord) -> ExitCode {
     match (&exit.reason, &exit.message) {
         (ExitReason::Exited, None) => {}
-        (ExitReason::Exited, Some(message)) => eprintln!("boxwood: {message}"),
-        (reason, None) => eprintln!("boxwood: {reason}"),
-        (reason, Some(message)) => eprintln!("boxwood: {reason}: {message}"),
+        (ExitReason::Exited, Some(message)) => tell!("{message}"),
+        (reason, None) => tell!("{reason}"),
+        (reason, Some(message)) => tell!("{reason}: {message}"),
     }
     ExitCode::from(exit.code)
 }
@@ -114,7 +114,7 @@ async fn carry_output(reader: &mut ShimReader, timings: bool) -> io::Result<Opti
             Some(FromShim::Reply(Reply::Ended { exit })) => return Ok(Some(exit)),
             Some(FromShim::Reply(Reply::Started { steps })) if timings => {
                 for (step, microseconds) in steps {
-                    eprintln!("boxwood: {step}: {:.1} ms", microseconds as f64 / 1000.0);
+                    tell!("{step}: {:.1} ms", microseconds as f64 / 1000.0);
                 }
             }
             Some(FromShim::Reply(_)) => {}

@@ -9,7 +9,7 @@ use boxwood_types::ByteSize;
 use serde_json::{Value, json};
 
 use crate::format::Format;
-use crate::out::say;
+use crate::out::{say, tell};
 use crate::{open_runtime, times};
 
 const COLUMNS: [(&str, &str); 5] = [
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
     for image in &images {
         if let Some(damage) = &image.damaged {
-            eprintln!("boxwood: image {}: {damage}", image.id.short());
+            tell!("image {}: {damage}", image.id.short());
         }
         let mut names: Vec<(&str, &str)> =
             image.names.iter().map(|name| (name.familiar_repository(), name.tag())).collect();
