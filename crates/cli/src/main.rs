@@ -149,7 +149,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn open_runtime() -> anyhow::Result<Runtime> {
     // The kernel's own name for the running file: it works after an upgrade replaced the file, too.
     let own = std::env::current_exe().context("can't find the boxwood binary itself")?;
-    Ok(Runtime::open(Locations::from_environment(), own)?)
+    Ok(Runtime::open(Locations::from_environment()?, own)?)
 }
 
 /// Runs a verb that waits for something. The process ends right after, so a thread that still reads

@@ -3,6 +3,8 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use crate::Error;
+
 /// The directories a runtime works in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Locations {
@@ -20,10 +22,22 @@ const SYSTEM: &str = "/var/lib/boxwood";
 impl Locations {
     /// As the environment says: `BOXWOOD_HOME`, `BOXWOOD_STORE`, else root's places or the user's
     /// data directory (XDG base directory specification).
-    pub fn from_environment() -> Self {
+    ///
+    /// # Errors
+    /// When there is a relative path among them and no directory that it is relative to.
+    pub fn from_environment() -> Result<Self, Error> {
         let variable = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let root = rustix::process::geteuid().is_root();
-        Self::choose(&variable, if root { Owner::Root } else { Owner::User })
+        Self::choose(&variable, if root { Owner::Root } else { Owner::User }).absolute()
+    }
+
+    /// The same from wherever one looks: shims work in `/`.
+    fn absolute(self) -> Result<Self, Error> {
+        let absolute = |path: PathBuf| {
+            std::path::absolute(&path).map_err(|source| Error::Relative { path, source })
+        };
+        let Locations { home, store, system_store } = self;
+        Ok(Locations { home: absolute(home)?, store: absolute(store)?, system_store })
     }
 
     fn choose(variable: &dyn Fn(&str) -> Option<PathBuf>, owner: Owner) -> Self {
@@ -93,6 +107,14 @@ mod tests {
         assert_eq!(own, pair("/b", "/b/store"));
         let shared = choose(Owner::Root, &[("BOXWOOD_HOME", "/b"), ("BOXWOOD_STORE", "/s")]);
         assert_eq!(shared, pair("/b", "/s"));
+    }
+
+    #[test]
+    fn relative_places_are_told_from_the_directory_at_hand() {
+        let places =
+            Locations { home: "h".into(), store: "./s".into(), system_store: None }.absolute();
+        let (places, here) = (places.unwrap(), env::current_dir().unwrap());
+        assert_eq!((places.home, places.store), (here.join("h"), here.join("s")));
     }
 
     #[test]
