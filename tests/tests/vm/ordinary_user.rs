@@ -105,3 +105,15 @@ fn h13_a_system_store_that_only_root_may_read_hinders_nobody() {
         assert!(doctor.text().contains(&line), "{line}: {doctor:?}");
     }
 }
+
+#[test]
+fn h13_an_ordinary_user_without_a_home_is_asked_for_a_place() {
+    if !is_root() {
+        eprintln!("not root: there is no other user's temporary directory to look at");
+        return;
+    }
+    let lab = Lab::of_user(USER);
+    for verb in ["ps", "doctor"] {
+        lab.boxwood([verb]).only_env(&[]).output().refused(&["BOXWOOD_HOME"]);
+    }
+}
