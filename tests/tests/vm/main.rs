@@ -9,6 +9,7 @@
 mod bad_input;
 mod crashes;
 mod images;
+mod installing;
 mod leaving;
 mod lifecycle;
 mod main_process;
