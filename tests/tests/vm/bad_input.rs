@@ -1,6 +1,6 @@
 //! Contract H13: bad input gets one clear line and 125, and changes nothing.
 
-use boxwood_tests::Lab;
+use boxwood_tests::{Lab, Tree};
 
 #[test]
 fn h13_arguments_that_are_none_are_refused() {
@@ -107,7 +107,7 @@ fn h13_a_name_that_is_taken_is_refused_with_its_holder() {
 fn h13_boxes_that_are_not_there_are_refused() {
     let lab = Lab::new();
     for verb in ["start", "inspect", "logs", "stop", "kill", "wait", "rm"] {
-        let before = boxwood_tests::Tree::of(lab.home());
+        let before = Tree::of(lab.home());
         let refused = lab.boxwood([verb, "no-such-box"]).output().exits(125);
         // `inspect` shows the list of what it found, as Docker does.
         let shown = if verb == "inspect" { "[]\n" } else { "" };
@@ -122,6 +122,13 @@ fn h13_boxes_that_are_not_there_are_refused() {
 #[test]
 fn h13_templates_of_output_that_cannot_be_read_are_refused() {
     let lab = Lab::new();
+    // There is no box to show, and the template is no better for it.
+    for verb in [&["ps"][..], &["ps", "-q"], &["images"], &["template", "ls"]] {
+        for format in ["{{", "table {{"] {
+            let list = lab.boxwood(verb).args(["--format", format]);
+            lab.refuses(list, &["--format template '{{'"]);
+        }
+    }
     lab.boxwood(["run", "--name", "shown", "busybox", "true"]).output().exits(0);
     lab.refuses(lab.boxwood(["inspect", "--format", "{{.State", "shown"]), &["{{.State"]);
     lab.refuses(lab.boxwood(["ps", "-a", "--format", "{{"]), &["{{"]);

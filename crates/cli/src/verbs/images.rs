@@ -41,6 +41,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let format = if args.json { Some("json") } else { args.format.as_deref() };
+    let format = Format::new(format, &COLUMNS)?;
     let images = open_runtime()?.images()?.list()?;
     let now = Moment::now();
     let mut rows = Vec::new();
@@ -61,8 +63,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ids.into_iter().try_for_each(|id| say!("{id}"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let format = if args.json { Some("json") } else { args.format.as_deref() };
-    Format::new(format, &COLUMNS).print(&rows, &COLUMNS)?;
+    format.print(&rows, &COLUMNS)?;
     Ok(ExitCode::SUCCESS)
 }
 

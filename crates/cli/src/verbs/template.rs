@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     })
                 })
                 .collect();
-            Format::new(format.as_deref(), &COLUMNS).print(&rows, &COLUMNS)?;
+            Format::new(format.as_deref(), &COLUMNS)?.print(&rows, &COLUMNS)?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Rm { all, keys } => {
