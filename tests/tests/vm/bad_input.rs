@@ -1,6 +1,6 @@
 //! Contract H13: bad input gets one clear line and 125, and changes nothing.
 
-use boxwood_tests::{Lab, Tree};
+use boxwood_tests::{Lab, StoreKind, Tree};
 
 #[test]
 fn h13_arguments_that_are_none_are_refused() {
@@ -165,4 +165,23 @@ fn h13_a_full_home_is_refused_and_stays_as_it_was() {
     let boxes = lab.home().join("boxes");
     let names = lab.home().join("names");
     assert_eq!(left, format!("{}:\n\n{}:\n", boxes.display(), names.display()), "{complaint}");
+}
+
+#[test]
+fn h13_settings_of_an_import_that_cannot_be_are_refused() {
+    let lab = Lab::with(StoreKind::OwnImages);
+    let rootfs = lab.folder().join("rootfs");
+    std::fs::create_dir(&rootfs).unwrap();
+    let before = Tree::of(lab.store());
+    for (flag, value, words) in [
+        ("-e", "BAD", &["'BAD'", "NAME=value"][..]),
+        ("-e", "=x", &["'=x'", "NAME=value"]),
+        ("-e", "", &["''", "NAME=value"]),
+        ("-w", "rel", &["'rel'", "absolute"]),
+        ("-w", "", &["''", "absolute"]),
+    ] {
+        let import = lab.boxwood(["import", flag, value]).args([&rootfs]);
+        lab.refuses(import, words);
+    }
+    before.is_still(lab.store());
 }
