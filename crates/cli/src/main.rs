@@ -114,9 +114,18 @@ fn main() -> ExitCode {
 fn complain(error: &anyhow::Error) {
     let mut parts: Vec<String> = error.chain().map(ToString::to_string).collect();
     parts.dedup();
+    if error.chain().any(is_out_of_files) {
+        parts.push("raise the limit with 'ulimit -n 1024'".to_owned());
+    }
     // What others wrote, a name or a path, must neither break the line nor move the cursor.
     let text: String = parts.join(": ").chars().map(out::printable).collect();
     tell!("{text}");
+}
+
+fn is_out_of_files(cause: &(dyn std::error::Error + 'static)) -> bool {
+    // An io::Error has no kind for it yet.
+    let code = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    code == Some(sys::EMFILE)
 }
 
 /// Help and version go to standard output and succeed; everything else is bad input, told in one

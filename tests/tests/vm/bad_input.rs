@@ -185,3 +185,14 @@ fn h13_settings_of_an_import_that_cannot_be_are_refused() {
     }
     before.is_still(lab.store());
 }
+
+#[test]
+fn h13_a_low_limit_of_open_files_is_enough_or_is_named() {
+    let lab = Lab::new();
+    let limited = |limit: &str| {
+        let script = format!("ulimit -n {limit}; exec \"$0\" run --rm busybox echo hi");
+        lab.program("sh").args(["-c", &script]).args([lab.binary()]).output()
+    };
+    limited("64").exits(0).prints("hi\n").quietly();
+    limited("8").refused(&["Too many open files", "ulimit -n"]);
+}
