@@ -13,6 +13,7 @@ use crate::leftovers::{self, Leftovers};
 use crate::output::Output;
 use crate::process::Watched;
 use crate::store::{self, StoreKind};
+use crate::terminal::Terminal;
 use crate::watch::Folder;
 
 /// Settings of the caller's that hold for the tests, too.
@@ -146,6 +147,44 @@ impl Lab {
     /// `boxwood run --rm busybox sh -c` with this script.
     pub fn sh(&self, script: &str) -> Invocation {
         self.run(["busybox", "sh", "-c", script])
+    }
+
+    /// `boxwood exec` with these arguments.
+    pub fn exec(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Invocation {
+        self.boxwood(["exec"]).args(args)
+    }
+
+    /// A detached box with this name that runs nothing but a sleep.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn idle(&self, name: &str) -> String {
+        self.detached(name, ["busybox", "sleep", "100000"])
+    }
+
+    /// `boxwood` with these arguments, in a terminal of 24 rows and 80 columns.
+    ///
+    /// # Panics
+    /// When there is no terminal to be had.
+    #[track_caller]
+    pub fn terminal(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Terminal {
+        self.terminal_of((24, 80), args)
+    }
+
+    /// The same, in a terminal of this many rows and columns.
+    ///
+    /// # Panics
+    /// When there is no terminal to be had.
+    #[track_caller]
+    pub fn terminal_of(
+        &self,
+        size: (u16, u16),
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Terminal {
+        let binary = self.binary();
+        let boxwood = self.program("setsid").args(["-c".as_ref(), binary.as_os_str()]).args(args);
+        Terminal::start(boxwood, size)
     }
 
     /// The binary under test.

@@ -21,6 +21,7 @@ mod output;
 mod process;
 mod running;
 mod store;
+mod terminal;
 mod tree;
 mod watch;
 
@@ -31,6 +32,7 @@ pub use output::Output;
 pub use process::{Process, Watched};
 pub use running::Running;
 pub use store::StoreKind;
+pub use terminal::Terminal;
 pub use tree::Tree;
 pub use watch::Folder;
 

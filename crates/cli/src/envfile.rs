@@ -1,10 +1,10 @@
-//! `--env-file`: Docker's format.
+//! `-e` and `--env-file`: Docker's format. Used by `run` and `exec`.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
@@ -13,7 +13,7 @@ const MAX: u64 = 4 << 20;
 
 /// The settings in a file: `NAME=value`, or `NAME` for the caller's own value. Blank lines and those
 /// that start with `#` are passed over; there is no quoting.
-pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<OsString>> {
+fn read(path: &Path) -> anyhow::Result<Vec<OsString>> {
     let named = || format!("can't read the environment file {}", path.display());
     let mut bytes = Vec::new();
     let file = File::open(path).with_context(named)?;
@@ -36,9 +36,19 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<OsString>> {
     Ok(settings)
 }
 
+/// What `--env-file` and `-e` say together: files first, then the settings, each with its value.
+pub(crate) fn settings(files: &[PathBuf], own: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
+    let mut env = Vec::new();
+    for file in files {
+        env.extend(read(file)?);
+    }
+    env.extend(own);
+    Ok(with_own_values(env))
+}
+
 /// Gives each bare `NAME` the caller's own value. One that the caller does not have stays bare, which
 /// takes the image's away.
-pub(crate) fn with_own_values(settings: Vec<OsString>) -> Vec<OsString> {
+fn with_own_values(settings: Vec<OsString>) -> Vec<OsString> {
     let complete = |setting: OsString| {
         if setting.as_encoded_bytes().contains(&b'=') {
             return setting;

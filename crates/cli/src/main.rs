@@ -1,11 +1,16 @@
 //! The `boxwood` command. Each verb has a file of its own in `verbs/`; what they share is here
 //! beside it: how results look, how progress is shown, how errors are told.
 
+mod client;
+mod detach;
 mod envfile;
+mod filter;
 mod format;
+mod labels;
 mod out;
 mod progress;
 mod sys;
+mod terminal;
 mod times;
 mod verbs;
 
@@ -33,6 +38,7 @@ const REFUSED: u8 = 125;
     after_help = "Examples:
   boxwood run --rm busybox -- sh -c 'uname -a; id'
   boxwood load -i image.tar && boxwood run --rm my/image
+  boxwood exec -it BOX sh
   boxwood doctor
 
 Environment:
@@ -51,14 +57,20 @@ struct Cli {
 enum Verb {
     Run(verbs::run::Args),
     Start(verbs::start::Args),
+    Exec(verbs::exec::Args),
+    Attach(verbs::attach::Args),
     Ps(verbs::ps::Args),
     Inspect(verbs::inspect::Args),
     Logs(verbs::logs::Args),
     Stop(verbs::stop::Args),
     Kill(verbs::kill::Args),
+    Restart(verbs::restart::Args),
+    Pause(verbs::pause::Args),
+    Unpause(verbs::unpause::Args),
     Wait(verbs::wait::Args),
     Rm(verbs::rm::Args),
     Rename(verbs::rename::Args),
+    Prune(verbs::prune::Args),
     Images(verbs::images::Args),
     Load(verbs::load::Args),
     Import(verbs::import::Args),
@@ -82,14 +94,20 @@ fn main() -> ExitCode {
         Verb::Shim(args) => return verbs::shim::run(&args),
         Verb::Run(args) => verbs::run::run(args),
         Verb::Start(args) => verbs::start::run(args),
+        Verb::Exec(args) => verbs::exec::run(args),
+        Verb::Attach(args) => verbs::attach::run(args),
         Verb::Ps(args) => verbs::ps::run(&args),
         Verb::Inspect(args) => verbs::inspect::run(&args),
         Verb::Logs(args) => verbs::logs::run(&args),
         Verb::Stop(args) => verbs::stop::run(&args),
         Verb::Kill(args) => verbs::kill::run(&args),
+        Verb::Restart(args) => verbs::restart::run(&args),
+        Verb::Pause(args) => verbs::pause::run(&args),
+        Verb::Unpause(args) => verbs::unpause::run(&args),
         Verb::Wait(args) => verbs::wait::run(&args),
         Verb::Rm(args) => verbs::rm::run(&args),
         Verb::Rename(args) => verbs::rename::run(&args),
+        Verb::Prune(args) => verbs::prune::run(&args),
         Verb::Images(args) => verbs::images::run(&args),
         Verb::Load(args) => verbs::load::run(&args),
         Verb::Import(args) => verbs::import::run(&args),

@@ -1,14 +1,16 @@
-//! The control service: signals for main, its stop, and signs of life. Part of `guest`.
+//! The control service: signals and sizes for main and sessions, main's stop, and signs of life. Part
+//! of `guest`.
 
 use std::time::{Duration, Instant};
 
 use boxwood_types::Signal;
 use boxwood_wire::frame::Kind;
-use boxwood_wire::message::{ControlReply, ControlRequest};
+use boxwood_wire::message::{ControlReply, ControlRequest, Target};
 use boxwood_wire::mux::StreamId;
 
 use crate::fault::{Fault, Step};
-use crate::guest::{Guest, Main};
+use crate::guest::{Guest, MAIN_SLOT, Main};
+use crate::session::Session;
 use crate::sys;
 
 /// What came for main before there was one (contract G8).
@@ -49,7 +51,24 @@ impl Guest {
                         connection.reply(id, &reply);
                     }
                 }
-                Some(ControlRequest::Signal { signal }) => self.signal_main(signal)?,
+                Some(ControlRequest::Signal { target: Target::Main, signal }) => {
+                    self.signal_main(signal)?;
+                }
+                Some(ControlRequest::Signal { target: Target::Session(stream), signal }) => {
+                    if let Some(session) = self.session_on(stream) {
+                        session.signal(signal);
+                    }
+                }
+                Some(ControlRequest::Resize { target, size }) => {
+                    if let Some(session) = self.target(target) {
+                        session.resize(size)?;
+                    }
+                }
+                Some(ControlRequest::Release { stream }) => {
+                    if let Some(session) = self.session_on(stream) {
+                        session.release();
+                    }
+                }
                 Some(ControlRequest::Stop { signal, grace_ms }) => {
                     self.stop_main(signal, grace_ms)?;
                 }
@@ -98,8 +117,24 @@ impl Guest {
         }
     }
 
+    fn target(&mut self, target: Target) -> Option<&mut Session> {
+        match target {
+            Target::Main => self.sessions[MAIN_SLOT].as_mut(),
+            Target::Session(stream) => self.session_on(stream),
+        }
+    }
+
+    /// Does what main's and the sessions' deadlines ask for.
+    pub(crate) fn keep_deadlines(&mut self) -> Result<(), Fault> {
+        if self.sessions.iter().flatten().any(|session| session.deadline().is_some()) {
+            let now = Instant::now();
+            self.sessions.iter_mut().flatten().for_each(|session| session.keep_deadline(now));
+        }
+        self.end_main_in_time()
+    }
+
     /// Kills main and its tree when its grace is over.
-    pub(crate) fn keep_deadline(&mut self) -> Result<(), Fault> {
+    fn end_main_in_time(&mut self) -> Result<(), Fault> {
         let Main::Alive { kill_at, .. } = &mut self.main else { return Ok(()) };
         if kill_at.is_none_or(|at| at > Instant::now()) {
             return Ok(());

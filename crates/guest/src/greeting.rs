@@ -1,5 +1,7 @@
 //! What comes from the port: greetings, and the connection that each begins. Part of `guest`.
 
+use std::time::Instant;
+
 use boxwood_wire::message::Counters;
 use boxwood_wire::mux::MuxError;
 use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, HostWord, PrefaceError};
@@ -8,7 +10,6 @@ use crate::connection::{Connection, Received};
 use crate::fault::Fault;
 use crate::guest::{Guest, Link, Main};
 use crate::rebirth;
-use crate::session::Session;
 
 /// What a read from the port can return at most: the driver's buffers are one page each.
 const PORT_READ: usize = 4096;
@@ -63,7 +64,9 @@ impl Guest {
         }
         self.counters = Counters::default();
         // What was connected before stays unconnected.
-        self.sessions.iter_mut().flatten().for_each(Session::unheard);
+        let now = Instant::now();
+        self.sessions.iter_mut().flatten().for_each(|session| session.unheard(now));
+        self.early.clear();
         self.say(&GuestWord::Reborn { epoch })?;
         let mut connection = Connection::new();
         let heard = connection.receive(rest);

@@ -1,5 +1,5 @@
 //! The guest after its boot: one owner of the channel, the sessions and main's life. Called by
-//! `main`, turn by turn; `greeting`, `start`, `control` and `leaving` are parts of it.
+//! `main`, turn by turn; `greeting`, `start`, `sessions`, `control` and `leaving` are parts of it.
 //!
 //! ```text
 //! link   Greeting -- hello, rebirth --> Open -- hang-up --> Greeting
@@ -7,10 +7,10 @@
 //!        Awaited -- refused, failed --> Emptying or Left
 //! ```
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use boxwood_types::ExitStatus;
-use boxwood_wire::frame::{CONTROL_PORT, MAIN_PORT};
+use boxwood_wire::frame::{CONTROL_PORT, EXEC_PORT, MAIN_PORT, PTY_PORT};
 use boxwood_wire::message::{Counters, Leaving};
 use boxwood_wire::mux::{Event, StreamId};
 use boxwood_wire::preface::{self, GuestWord};
@@ -78,6 +78,8 @@ pub(crate) struct Guest {
     pub(crate) main: Main,
     /// Main's and others', each in the slot its pipes are watched for.
     pub(crate) sessions: Vec<Option<Session>>,
+    /// Streams that want a session and wait until main runs.
+    pub(crate) early: Vec<StreamId>,
     /// The box's root file system, once main was asked for.
     pub(crate) root: Option<Root>,
     pub(crate) counters: Counters,
@@ -98,6 +100,7 @@ impl Guest {
             link: Link::Greeting(preface::Reader::new()),
             main: Main::Awaited(Held::default()),
             sessions: vec![None],
+            early: Vec::new(),
             root: None,
             counters: Counters::default(),
             stack: ChildStack::new(),
@@ -134,7 +137,7 @@ impl Guest {
         if heard {
             self.listen()?;
         }
-        self.keep_deadline()?;
+        self.keep_deadlines()?;
         self.work()?;
         self.flush()
     }
@@ -165,14 +168,14 @@ impl Guest {
             match event {
                 Event::Opened(_) | Event::Writable(_) => {}
                 Event::Readable(id) => self.serve(id)?,
-                Event::Reset(id) => {
-                    let mut sessions = self.sessions.iter_mut().flatten();
-                    if let Some(session) = sessions.find(|session| session.is_on(id)) {
-                        session.unheard();
-                    }
-                }
+                Event::Reset(id) => self.unheard(id),
             }
         }
+        self.session_turns()
+    }
+
+    /// Lets every session move what it can.
+    pub(crate) fn session_turns(&mut self) -> Result<(), Fault> {
         for slot in 0..self.sessions.len() {
             self.session_turn(slot)?;
         }
@@ -189,7 +192,7 @@ impl Guest {
             Turn::Idle => {}
             Turn::Busy => self.busy = true,
             Turn::Over => {
-                self.sessions[slot] = None;
+                self.over(slot);
                 if let (MAIN_SLOT, Main::Alive { leaving, .. }) = (slot, &self.main) {
                     self.leave(*leaving)?;
                 }
@@ -209,7 +212,7 @@ impl Guest {
             None => Ok(()),
             Some(MAIN_PORT) => self.serve_main(id),
             Some(CONTROL_PORT) => self.serve_control(id),
-            // Sessions beside main are not served yet.
+            Some(port @ (EXEC_PORT | PTY_PORT)) => self.serve_session(id, port),
             Some(_) => {
                 connection.abort(id);
                 Ok(())
@@ -231,14 +234,17 @@ impl Guest {
     }
 
     /// How long the next wait may last.
-    fn patience(&self) -> Option<std::time::Duration> {
-        match (&self.main, self.busy) {
-            (_, true) => Some(std::time::Duration::ZERO),
-            (Main::Alive { kill_at: Some(at), .. }, _) => {
-                Some(at.saturating_duration_since(Instant::now()))
-            }
-            _ => None,
+    fn patience(&self) -> Option<Duration> {
+        if self.busy {
+            return Some(Duration::ZERO);
         }
+        let main = match self.main {
+            Main::Alive { kill_at, .. } => kill_at,
+            _ => None,
+        };
+        let sessions = self.sessions.iter().flatten().filter_map(Session::deadline);
+        let next = sessions.chain(main).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
     }
 
     /// Writes to the port what it takes.

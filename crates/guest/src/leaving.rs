@@ -12,6 +12,7 @@ use crate::sys;
 impl Guest {
     /// Alive -- main's exit told --> Emptying, or Left if nothing has to be kept
     pub(crate) fn leave(&mut self, leaving: Leaving) -> Result<(), Fault> {
+        self.turn_away_early();
         match leaving {
             // The VM is ended as soon as the host hears this, with whatever still runs in it.
             Leaving::Discard => {
@@ -34,6 +35,8 @@ impl Guest {
         if !matches!(self.main, Main::Emptying) {
             return Ok(());
         }
+        // The sessions that were killed with the rest: their ends are told before ours.
+        self.session_turns()?;
         let flushed = match &self.root {
             // Freezing is a flush that also leaves the journal empty and the disk marked clean, and
             // unlike an unmount it does not matter who still holds a file.

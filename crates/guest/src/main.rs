@@ -9,6 +9,7 @@
 #![allow(clippy::print_stderr)]
 
 mod boot;
+mod cgroup;
 mod connection;
 mod control;
 mod fault;
@@ -20,6 +21,7 @@ mod reaper;
 mod rebirth;
 mod rootfs;
 mod session;
+mod sessions;
 mod start;
 mod sys;
 

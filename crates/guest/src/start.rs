@@ -3,17 +3,18 @@
 use std::os::fd::AsFd;
 
 use boxwood_wire::frame::Kind;
-use boxwood_wire::message::{Leaving, ProcessReply, StartMain};
+use boxwood_wire::message::{Leaving, ProcessReply, StartMain, Streams};
 use boxwood_wire::mux::StreamId;
 use boxwood_wire::preface::GuestWord;
 
 use crate::fault::Fault;
 use crate::greeting;
-use crate::guest::{Guest, MAIN_SLOT, Main};
+use crate::guest::{Guest, MAIN_SLOT, Machine, Main};
 use crate::rootfs::Root;
 use crate::session::Session;
-use crate::session::spawn::{self, Place};
-use crate::session::stdio::Pipes;
+use crate::session::spawn::{self, Missing, Place};
+use crate::session::stdio::{Ends, Pipes};
+use crate::session::terminal::Terminal;
 
 impl Guest {
     /// Reads the request on main's stream.
@@ -51,7 +52,8 @@ impl Guest {
                 if let Some(connection) = self.connection() {
                     connection.reply(id, &ProcessReply::Started);
                 }
-                self.deliver(held)
+                self.deliver(held)?;
+                self.serve_early()
             }
             Err(reply) => {
                 self.answer(id, &reply);
@@ -77,10 +79,6 @@ impl Guest {
     }
 
     fn try_main(&mut self, id: StreamId, request: &StartMain) -> Result<Session, ProcessReply> {
-        let broken = |fault: Fault| ProcessReply::Failed {
-            step: fault.step.to_string(),
-            reason: fault.reason(),
-        };
         let machine = &mut self.machine;
         let root = match self.root.take() {
             Some(mounted) => mounted,
@@ -88,25 +86,43 @@ impl Guest {
                 .map_err(broken)?,
         };
         let root = self.root.insert(root);
-        let pipes = match machine.pipes.take() {
-            Some(pipes) => pipes,
-            None => Pipes::new(&machine.poll, MAIN_SLOT).map_err(broken)?,
-        };
-        let stdin = request.process.stdin;
+        let ends = ends(machine, MAIN_SLOT, request.process.streams).map_err(broken)?;
         let place = Place {
             root: root.top(),
             cgroup: machine.prepared.main_cgroup.as_fd(),
-            stdio: pipes.child_ends(stdin),
+            stdio: ends.child_ends(),
+            controlling: ends.controlling(),
+            missing: Missing::Make,
         };
         let pid = spawn::spawn(&request.process, &place, &mut self.stack)?;
-        Ok(Session::new(pid, id, pipes.into_stdio(stdin)))
+        Ok(Session::main(pid, id, ends.into_stdio()))
     }
 
     /// The only answer on a stream.
-    fn answer(&mut self, id: StreamId, reply: &ProcessReply) {
+    pub(crate) fn answer(&mut self, id: StreamId, reply: &ProcessReply) {
         if let Some(connection) = self.connection() {
             connection.reply(id, reply);
             connection.finish(id);
         }
     }
+}
+
+/// What the process in `slot` gets as its standard streams.
+pub(crate) fn ends(machine: &mut Machine, slot: usize, streams: Streams) -> Result<Ends, Fault> {
+    match streams {
+        Streams::Pipes(stdin) => {
+            let ready = machine.pipes.take_if(|_| slot == MAIN_SLOT);
+            let pipes = ready.map_or_else(|| Pipes::new(&machine.poll, slot), Ok)?;
+            Ok(Ends::Pipes(pipes, stdin))
+        }
+        Streams::Terminal(size) => {
+            let terminal = Terminal::open(machine.prepared.terminals.as_fd(), size)?;
+            Ends::terminal(terminal, &machine.poll, slot)
+        }
+    }
+}
+
+/// The answer for a step of ours that failed.
+pub(crate) fn broken(fault: Fault) -> ProcessReply {
+    ProcessReply::Failed { step: fault.step.to_string(), reason: fault.reason() }
 }

@@ -1,5 +1,6 @@
 //! Every unsafe block of the guest: `clone3` for the box's processes, and the few calls rustix has
-//! no safe form of. Called by `boot`, `rebirth`, `reaper`, `leaving` and `session::spawn`.
+//! no safe form of. Called by `boot`, `rebirth`, `reaper`, `leaving`, `control`, `cgroup`
+//! and `session::spawn`.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_long, c_void};
@@ -113,8 +114,12 @@ pub(crate) struct Program<'a> {
     pub(crate) cgroup: BorrowedFd<'a>,
     /// Standard input, output and error; none of them is below 3.
     pub(crate) stdio: [BorrowedFd<'a>; 3],
-    /// The working directory, absolute, made if it is missing. Scratch for the child.
+    /// The terminal that controls it.
+    pub(crate) controlling: Option<BorrowedFd<'a>>,
+    /// The working directory, absolute. Scratch for the child.
     pub(crate) cwd: &'a mut [u8],
+    /// Whether that is made if it is missing.
+    pub(crate) make_cwd: bool,
     /// Whose rights it has.
     pub(crate) uid: Uid,
     /// Its group.
@@ -263,7 +268,7 @@ fn become_program(program: &mut Program<'_>) -> (ChildStep, Errno) {
     if let Err(errno) = set_up(program) {
         return (ChildStep::Setup, errno);
     }
-    if let Err(errno) = enter_directory(program.cwd) {
+    if let Err(errno) = enter_directory(program.cwd, program.make_cwd) {
         return (ChildStep::Directory, errno);
     }
     if let Err(errno) = take_rights(program) {
@@ -274,6 +279,9 @@ fn become_program(program: &mut Program<'_>) -> (ChildStep, Errno) {
 
 fn set_up(program: &Program<'_>) -> Result<(), Errno> {
     rustix::process::setsid()?;
+    if let Some(terminal) = program.controlling {
+        rustix::process::ioctl_tiocsctty(terminal)?;
+    }
     unblock_signals()?;
     // Not by path: the new root covers ours, and a chroot into it is none to the kernel, so that
     // the box's processes may make user namespaces.
@@ -300,10 +308,10 @@ fn unblock_signals() -> Result<(), Errno> {
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-/// Enters a directory, and makes it and its parents first if it is missing, as Docker does.
-fn enter_directory(path: &mut [u8]) -> Result<(), Errno> {
+/// Enters a directory, and makes it and its parents first if it is missing and to be made.
+fn enter_directory(path: &mut [u8], make: bool) -> Result<(), Errno> {
     let entered = chdir(path);
-    if entered != Err(Errno::NOENT) {
+    if entered != Err(Errno::NOENT) || !make {
         return entered;
     }
     for end in 1..path.len() {

@@ -3,9 +3,11 @@
 //!
 //! Each verb has a file of its own. A box's life itself is its [shim](boxwood_shim)'s.
 
+mod attach;
 mod create;
 mod error;
 mod examine;
+mod exec;
 mod inspect;
 mod kept;
 mod kill;
@@ -13,6 +15,7 @@ mod list;
 mod locations;
 mod logs;
 mod names;
+mod pause;
 mod prepare;
 mod recover;
 mod remove;
@@ -27,12 +30,14 @@ mod wait;
 
 use std::path::PathBuf;
 
+pub use attach::Attached;
 pub use boxwood_image as image;
 pub use boxwood_setup as setup;
 pub use boxwood_state as state;
 pub use boxwood_vmm as vmm;
 pub use error::Error;
 pub use examine::examine;
+pub use exec::{ExecRequest, Session};
 pub use inspect::view;
 pub use list::Listed;
 pub use locations::Locations;

@@ -57,8 +57,12 @@ impl Runtime {
         let Some(corrected) = record.recovered(&clock::host_boot_id(), now) else {
             return Ok(Some(record));
         };
-        dir.write_record(&corrected)?;
-        Ok(Some(corrected))
+        match dir.write_record(&corrected) {
+            // It is as true as it can be, and making room must stay possible: the next command
+            // writes it down.
+            Err(error) if error.is_for_want_of_room() => Ok(Some(corrected)),
+            written => written.map(|()| Some(corrected)).map_err(Error::from),
+        }
     }
 }
 

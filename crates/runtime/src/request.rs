@@ -1,19 +1,22 @@
 //! What a user asked for becomes a spec, once: image and wishes joined, everything checked.
 
-use std::ffi::OsString;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 
 use boxwood_image::Image;
 use boxwood_state::clock::Moment;
 use boxwood_state::{
     AfterExit, BoxSpec, Client, ImageRef, ProcessSpec, StopPolicy, TemplateRef, Text,
 };
-use boxwood_types::{BoxId, BoxName, ByteSize, Shape, Signal};
+use boxwood_types::{BoxId, BoxName, ByteSize, Shape, Signal, WindowSize};
 
 use crate::Error;
 
 /// What Docker gives a process that has no `PATH` of its own.
 pub(crate) const DEFAULT_PATH: &str =
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What Docker gives a process with a terminal that has no `TERM` of its own.
+pub(crate) const DEFAULT_TERM: &str = "TERM=xterm";
 /// Docker's stop timeout, in milliseconds.
 const DEFAULT_GRACE_MS: u64 = 10_000;
 
@@ -40,10 +43,14 @@ pub struct CreateRequest {
     pub shape: Shape,
     /// Whether standard input is connected.
     pub open_stdin: bool,
+    /// The size of main's terminal, if it gets one.
+    pub terminal: Option<WindowSize>,
     /// Instead of the image's stop signal.
     pub stop_signal: Option<Signal>,
     /// Instead of 10 s, in milliseconds.
     pub stop_grace_ms: Option<u64>,
+    /// Beside the image's labels, or instead of those of the same name.
+    pub labels: BTreeMap<String, String>,
     /// What becomes of the box after main.
     pub after_exit: AfterExit,
     /// Whether the starting client stays.
@@ -73,18 +80,8 @@ impl CreateRequest {
             let asked = ByteSize::from_bytes(self.shape.memory_bytes());
             return Err(Error::TooMuchMemory { asked, host: ByteSize::from_bytes(host) });
         }
-        for setting in &self.env {
-            let bytes = setting.as_encoded_bytes();
-            if bytes.is_empty() || bytes[0] == b'=' || bytes.contains(&0) {
-                return Err(Error::BadEnv(setting.to_string_lossy().into_owned()));
-            }
-        }
-        if let Some(workdir) = &self.workdir
-            && !workdir.as_encoded_bytes().starts_with(b"/")
-        {
-            return Err(Error::BadWorkdir(workdir.to_string_lossy().into_owned()));
-        }
-        Ok(())
+        check_env(&self.env)?;
+        check_workdir(self.workdir.as_deref())
     }
 
     pub(crate) fn spec(&self, resolved: Resolved<'_>) -> Result<BoxSpec, Error> {
@@ -106,6 +103,7 @@ impl CreateRequest {
             hostname,
             process,
             stop: StopPolicy { signal, grace_ms: self.stop_grace_ms.unwrap_or(DEFAULT_GRACE_MS) },
+            labels: image.config().labels.clone().into_iter().chain(self.labels.clone()).collect(),
             after_exit: self.after_exit,
             client: self.client,
         })
@@ -133,34 +131,63 @@ impl CreateRequest {
         Ok(ProcessSpec {
             argv,
             entrypoint_len,
-            env: join_env(&config.env, &self.env, hostname),
+            env: join_env(self.base_env(&config.env, hostname), &self.env),
             cwd: workdir.unwrap_or_else(|| of_image(&config.working_dir)),
             user: user.unwrap_or_else(|| of_image(&config.user)),
             open_stdin: self.open_stdin,
+            terminal: self.terminal,
         })
+    }
+
+    /// The environment before the user's: `PATH`, `HOSTNAME`, `TERM` for a terminal, and the image's,
+    /// in Docker's order.
+    fn base_env(&self, image: &[String], hostname: &str) -> Vec<Text> {
+        let mut base = vec![Text::from(DEFAULT_PATH), Text(format!("HOSTNAME={hostname}").into())];
+        base.extend(self.terminal.map(|_| Text::from(DEFAULT_TERM)));
+        let image: Vec<OsString> = image.iter().map(OsString::from).collect();
+        join_env(base, &image)
     }
 }
 
-/// The environment of main, in Docker's order: `PATH` and `HOSTNAME`, the image's, the user's; the
-/// last setting of a name wins in the place of the first.
-fn join_env(image: &[String], user: &[OsString], hostname: &str) -> Vec<Text> {
-    let mut joined: Vec<Vec<u8>> =
-        vec![DEFAULT_PATH.into(), format!("HOSTNAME={hostname}").into_bytes()];
-    let image = image.iter().map(|setting| setting.as_bytes());
-    for setting in image.chain(user.iter().map(|setting| setting.as_encoded_bytes())) {
+/// Every setting has a name.
+pub(crate) fn check_env(env: &[OsString]) -> Result<(), Error> {
+    for setting in env {
+        let bytes = setting.as_encoded_bytes();
+        if bytes.is_empty() || bytes[0] == b'=' || bytes.contains(&0) {
+            return Err(Error::BadEnv(setting.to_string_lossy().into_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// A working directory is absolute.
+pub(crate) fn check_workdir(workdir: Option<&OsStr>) -> Result<(), Error> {
+    match workdir {
+        Some(workdir) if !workdir.as_encoded_bytes().starts_with(b"/") => {
+            Err(Error::BadWorkdir(workdir.to_string_lossy().into_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An environment with more settings in it: the last of a name wins, in the place of the first; one
+/// without a value takes the name away.
+pub(crate) fn join_env(base: Vec<Text>, more: &[OsString]) -> Vec<Text> {
+    let mut joined = base;
+    for setting in more.iter().map(|setting| setting.as_encoded_bytes()) {
         let name = env_name(setting);
-        let place = joined.iter().position(|other| env_name(other) == name);
+        let place = joined.iter().position(|other| env_name(&other.0) == name);
         match (place, setting.contains(&b'=')) {
-            (Some(place), true) => joined[place] = setting.to_vec(),
+            (Some(place), true) => joined[place] = Text(setting.to_vec()),
             (Some(place), false) => drop(joined.remove(place)),
-            (None, true) => joined.push(setting.to_vec()),
+            (None, true) => joined.push(Text(setting.to_vec())),
             (None, false) => {}
         }
     }
-    joined.into_iter().map(Text).collect()
+    joined
 }
 
-fn env_name(setting: &[u8]) -> &[u8] {
+pub(crate) fn env_name(setting: &[u8]) -> &[u8] {
     setting.split(|byte| *byte == b'=').next().unwrap_or_default()
 }
 
@@ -192,10 +219,11 @@ mod tests {
 
     #[test]
     fn g7_the_users_environment_wins_and_keeps_its_place() {
-        let image = ["A=1".to_owned(), "PATH=/x".to_owned(), "B=2".to_owned()];
-        let user: Vec<OsString> =
-            ["B=3", "C=", "A", "HOSTNAME=mine"].iter().map(OsString::from).collect();
-        let joined: Vec<String> = join_env(&image, &user, "h").iter().map(Text::display).collect();
+        let texts = |texts: &[&str]| texts.iter().map(OsString::from).collect::<Vec<_>>();
+        let base = vec![Text::from("PATH=/bin"), Text::from("HOSTNAME=h")];
+        let image = join_env(base, &texts(&["A=1", "PATH=/x", "B=2"]));
+        let joined = join_env(image, &texts(&["B=3", "C=", "A", "HOSTNAME=mine"]));
+        let joined: Vec<String> = joined.iter().map(Text::display).collect();
         assert_eq!(joined, ["PATH=/x", "HOSTNAME=mine", "B=3", "C="]);
     }
 

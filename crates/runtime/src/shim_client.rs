@@ -4,7 +4,7 @@ use std::io;
 
 use boxwood_state::control::{self, Reply, Request};
 use boxwood_state::{BoxDir, ExitRecord};
-use boxwood_types::BoxId;
+use boxwood_types::{BoxId, ByteSize};
 use boxwood_wire::frame::{self, Decoder, Frame, Kind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -17,9 +17,9 @@ use crate::Error;
 pub enum FromShim {
     /// A reply.
     Reply(Reply),
-    /// Main's standard output.
+    /// Standard output: main's or the session's.
     Stdout(Vec<u8>),
-    /// Main's standard error.
+    /// Standard error, the same.
     Stderr(Vec<u8>),
 }
 
@@ -122,7 +122,7 @@ impl ShimReader {
 }
 
 impl ShimWriter {
-    /// Sends bytes for main's standard input.
+    /// Sends bytes for standard input.
     ///
     /// # Errors
     /// When the shim has gone.
@@ -135,7 +135,7 @@ impl ShimWriter {
         Ok(())
     }
 
-    /// Half-closes main's standard input.
+    /// Half-closes standard input.
     ///
     /// # Errors
     /// When the shim has gone.
@@ -144,8 +144,9 @@ impl ShimWriter {
     }
 
     async fn request(&mut self, request: &Request) -> Result<(), Error> {
+        let limit = ByteSize::from_bytes(frame::MAX_VALUE as u64);
         let bytes = control::encode(Kind::Request, request);
-        self.send(&bytes.map_err(|_| Error::ShimProtocol { id: self.id.clone() })?).await
+        self.send(&bytes.map_err(|_| Error::TooLarge { limit })?).await
     }
 
     async fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {

@@ -6,13 +6,14 @@
 use std::io;
 use std::rc::Rc;
 
-use boxwood_state::control::{self, Reply, Request};
+use boxwood_state::control::{self, Exec, Reply, Request};
 use boxwood_wire::frame::{Decoder, Kind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::hangup::HangUp;
 use crate::link::StreamWriter;
 use crate::output::{Outgoing, QUEUE, Sender};
 
@@ -24,8 +25,28 @@ const ASKED: usize = 64;
 pub(crate) enum Asked {
     /// A client wants something; the answer goes to its queue.
     Request(Request, Sender),
+    /// A client wants its connection to become a process's standard streams.
+    Streams(Wanted, Caller),
     /// The client the box was started for has gone.
     StarterGone,
+}
+
+/// Whose standard streams a client wants.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// Those of a new process beside main.
+    Session(Box<Exec>),
+    /// Main's, too.
+    Main,
+}
+
+/// A client whose connection is to carry standard streams.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) read: OwnedReadHalf,
+    pub(crate) decoder: Decoder,
+    pub(crate) reply: Sender,
+    pub(crate) hang_up: HangUp,
 }
 
 /// Hands on what clients ask at the control socket.
@@ -66,9 +87,16 @@ pub(crate) fn adopt_starter(connection: UnixStream, stdin: Option<MainStdin>) ->
             Some(stdin) => stdin.asked_for.await.ok().map(|()| stdin.writer),
             None => None,
         };
-        feed(read, writer).await;
+        feed(read, Decoder::new(), writer).await;
     });
     queue(write)
+}
+
+/// Lets a client that attached later have main's standard input, too, if there is any. It is never
+/// cut off in the middle of a frame: what it began to send is sent whole.
+pub(crate) fn feed_main(caller: Caller, stdin: Option<StreamWriter>) {
+    let Caller { read, decoder, .. } = caller;
+    tokio::task::spawn_local(feed(read, decoder, stdin));
 }
 
 /// Tells the supervisor when the client that the box was started for goes, however it goes: the
@@ -114,9 +142,21 @@ async fn serve(mut read: OwnedReadHalf, reply: Sender, asked: mpsc::Sender<Asked
         match decoder.next_frame() {
             Ok(Some(frame)) if frame.kind == Kind::Request => {
                 let Ok(request) = control::decode(&frame.payload) else { return };
-                if asked.send(Asked::Request(request, reply.clone())).await.is_err() {
-                    return;
-                }
+                let wanted = match request {
+                    Request::Exec { exec } => Wanted::Session(Box::new(exec)),
+                    Request::Attach => Wanted::Main,
+                    other => {
+                        if asked.send(Asked::Request(other, reply.clone())).await.is_err() {
+                            return;
+                        }
+                        continue;
+                    }
+                };
+                let Ok(hang_up) = HangUp::of(&read) else { return };
+                let caller = Caller { read, decoder, reply, hang_up };
+                // The supervisor has gone only when the box has ended.
+                let _ = asked.send(Asked::Streams(wanted, caller)).await;
+                return;
             }
             Ok(None) => match read.read(&mut buffer).await {
                 Ok(count) if count > 0 => decoder.push(&buffer[..count]),
@@ -128,8 +168,7 @@ async fn serve(mut read: OwnedReadHalf, reply: Sender, asked: mpsc::Sender<Asked
 }
 
 /// Carries a client's standard input to main until the client goes.
-async fn feed(mut read: OwnedReadHalf, mut stdin: Option<StreamWriter>) {
-    let mut decoder = Decoder::new();
+async fn feed(mut read: OwnedReadHalf, mut decoder: Decoder, mut stdin: Option<StreamWriter>) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match decoder.next_frame() {

@@ -22,9 +22,11 @@ use crate::greeting;
 use crate::life::Event;
 use crate::link::{Link, LinkError, Stream};
 use crate::main_io;
+use crate::orders::Orders;
 use crate::output::Output;
+use crate::sessions::Relays;
 use crate::steps::Steps;
-use crate::supervisor::{Sources, Supervisor};
+use crate::supervisor::{Guest, Sources, Supervisor};
 use crate::told::Told;
 
 /// How long a restore may take when QEMU is alive and wedged.
@@ -90,6 +92,9 @@ pub(crate) async fn launch(
         output: Rc::new(Output::new(log)),
         starter: None,
         waiters: Vec::new(),
+        asker: None,
+        relays: Relays::default(),
+        early: Vec::new(),
         steps: Steps::since(began),
     };
     supervisor.begin();
@@ -176,7 +181,11 @@ async fn converse(
         supervisor.output.attach(client.clone());
     }
     supervisor.starter = Some(client);
-    let control_writer = control.writer();
+    let guest = Guest {
+        link: link.clone(),
+        orders: Orders::over(control.writer()),
+        stdin: open_stdin.then(|| main.writer()),
+    };
     let (news_sender, news) = mpsc::channel(NEWS);
     sources.news = news;
     let conversation = Conversation {
@@ -192,7 +201,9 @@ async fn converse(
         sources.main = Some(tokio::task::spawn_local(conversation.lead(channel, main)));
     }
     tokio::task::spawn_local(main_io::follow_control(control, news_sender));
-    let exit = supervisor.supervise(vm, &control_writer, &mut sources).await;
+    let exit = supervisor.supervise(vm, &guest, &mut sources).await;
+    // Nothing more is heard from it; the sessions' clients are told why.
+    guest.link.end();
     (exit, sources.asked)
 }
 

@@ -8,12 +8,15 @@
 mod clients;
 mod console;
 pub mod greeting;
+mod hangup;
 mod launch;
 mod life;
 mod link;
 mod main_io;
 mod note;
+mod orders;
 mod output;
+mod sessions;
 mod steps;
 mod supervisor;
 mod sys;

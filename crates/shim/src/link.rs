@@ -12,10 +12,10 @@ use boxwood_wire::frame::{self, Decoder, Frame, FrameError, Kind};
 use boxwood_wire::mux::{Event, Limits, Mux, MuxError, Role, StreamId};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
-/// Streams at the same time: main, control and many sessions.
-const STREAMS: usize = 1024;
+/// Streams at the same time: main, control and many sessions. A guest takes no more.
+const STREAMS: usize = 256;
 /// What one read takes from the socket, in bytes.
 const READ: usize = 64 * 1024;
 /// Reads in a row before writing and the other tasks get their turn.
@@ -75,6 +75,8 @@ pub(crate) struct StreamWriter {
     id: StreamId,
     bell: Rc<Bell>,
     shared: Rc<Shared>,
+    /// Held while a frame is sent, so that those of several senders never mix.
+    turn: Rc<Mutex<()>>,
 }
 
 impl Link {
@@ -105,8 +107,8 @@ impl Link {
         drop(mux);
         let bell = Rc::new(Bell::default());
         self.shared.bells.borrow_mut().insert(id, bell.clone());
-        self.shared.output.notify_one();
-        let writer = StreamWriter { id, bell, shared: self.shared.clone() };
+        // Not sent before the first frame is: the guest then wakes once for both.
+        let writer = StreamWriter { id, bell, shared: self.shared.clone(), turn: Rc::default() };
         Ok(Stream { writer, decoder: Decoder::new() })
     }
 
@@ -128,7 +130,16 @@ impl Link {
             Ok(never) => match never {},
             Err(fault) => fault,
         };
-        *self.shared.fault.borrow_mut() = Some(fault);
+        self.fail(fault);
+    }
+
+    /// Ends the link: its VM has ended. What came before can still be read.
+    pub(crate) fn end(&self) {
+        self.fail(LinkError::Closed);
+    }
+
+    fn fail(&self, fault: LinkError) {
+        self.shared.fault.borrow_mut().get_or_insert(fault);
         for bell in self.shared.bells.borrow().values() {
             bell.readable.notify_one();
             bell.writable.notify_one();
@@ -222,12 +233,23 @@ impl Stream {
         self.writer.clone()
     }
 
+    /// Its number on the link.
+    pub(crate) fn id(&self) -> StreamId {
+        self.writer.id
+    }
+
+    /// Ends it in both directions at once; the guest hears that.
+    pub(crate) fn abort(self) {
+        self.writer.shared.mux.borrow_mut().reset(self.writer.id);
+        // The drop does the rest.
+    }
+
     /// The next frame; `None` when the guest half-closed the stream.
     ///
     /// # Errors
     /// When the stream or its link ended before its time.
     pub(crate) async fn next_frame(&mut self) -> Result<Option<Frame>, LinkError> {
-        let StreamWriter { id, bell, shared } = &self.writer;
+        let StreamWriter { id, bell, shared, .. } = &self.writer;
         loop {
             let frame = self.decoder.next_frame();
             if let Some(frame) = frame.map_err(|error| LinkError::Frame(Rc::new(error)))? {
@@ -285,6 +307,7 @@ impl StreamWriter {
     }
 
     async fn send_bytes(&self, mut bytes: &[u8]) -> Result<(), LinkError> {
+        let _turn = self.turn.lock().await;
         loop {
             if let Some(fault) = self.shared.fault.borrow().clone() {
                 return Err(fault);

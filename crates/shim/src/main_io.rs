@@ -3,9 +3,11 @@
 use boxwood_types::chain;
 use std::rc::Rc;
 
-use boxwood_state::{AfterExit, BoxSpec};
+use boxwood_state::{AfterExit, BoxSpec, ProcessSpec};
 use boxwood_wire::frame::{self, Kind};
-use boxwood_wire::message::{ControlReply, Leaving, Process, ProcessReply, StartMain, Stdin};
+use boxwood_wire::message::{
+    ControlReply, Leaving, Process, ProcessReply, StartMain, Stdin, Streams,
+};
 use tokio::sync::mpsc;
 
 use crate::greeting::shorten;
@@ -15,19 +17,27 @@ use crate::output::Output;
 
 /// The request that starts a box's main.
 pub(crate) fn start_main(spec: &BoxSpec) -> StartMain {
-    let process = &spec.process;
-    let bytes = |texts: &[boxwood_state::Text]| texts.iter().map(|text| text.0.clone()).collect();
     StartMain {
-        process: Process {
-            argv: bytes(&process.argv),
-            env: bytes(&process.env),
-            cwd: process.cwd.0.clone(),
-            user: process.user.0.clone(),
-            stdin: if process.open_stdin { Stdin::Stream } else { Stdin::Null },
-        },
+        process: process(&spec.process),
         leaving: match spec.after_exit {
             AfterExit::Keep => Leaving::Flush,
             AfterExit::Remove => Leaving::Discard,
+        },
+    }
+}
+
+/// A process as the guest wants it.
+pub(crate) fn process(spec: &ProcessSpec) -> Process {
+    let bytes = |texts: &[boxwood_state::Text]| texts.iter().map(|text| text.0.clone()).collect();
+    Process {
+        argv: bytes(&spec.argv),
+        env: bytes(&spec.env),
+        cwd: spec.cwd.0.clone(),
+        user: spec.user.0.clone(),
+        streams: match (spec.terminal, spec.open_stdin) {
+            (Some(size), _) => Streams::Terminal(size),
+            (None, true) => Streams::Pipes(Stdin::Stream),
+            (None, false) => Streams::Pipes(Stdin::Null),
         },
     }
 }
@@ -88,6 +98,9 @@ fn main_event(payload: &[u8]) -> Event {
         )),
         Ok(ProcessReply::Conflict) => {
             Event::StartFailed("the guest says that main was started before".to_owned())
+        }
+        Ok(reply @ (ProcessReply::TimedOut | ProcessReply::Declined(_))) => {
+            Event::LinkLost(format!("the guest said {reply:?} about main"))
         }
         Err(error) => Event::LinkLost(error.to_string()),
     }

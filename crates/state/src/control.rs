@@ -3,13 +3,17 @@
 //! The frames are those of [`boxwood_wire::frame`]; requests and replies are JSON, so that a client
 //! of another version finds what it knows and passes over what it does not. A connection begins with
 //! one [`Request`]. A client is another process of the same user; it is not trusted with lengths.
+//!
+//! A connection that asked for [`Request::Exec`] or [`Request::Attach`] goes on as the standard streams
+//! of a process, and its end is the end of that client. What is said about such a process beside its
+//! streams goes over a connection of its own: it must not wait behind input that nobody reads.
 
-use boxwood_types::{BoxState, Signal};
+use boxwood_types::{BoxState, ExitStatus, Signal, StartRefusal, WindowSize};
 use boxwood_wire::frame::{self, FrameError, Kind};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::ExitRecord;
+use crate::{Client, ExitRecord, ProcessSpec};
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +35,54 @@ pub enum Request {
     },
     /// End the VM at once.
     Kill,
+    /// Let the VM stand still.
+    Pause,
+    /// Let it go on.
+    Unpause,
+    /// Start a process beside main. Frames of its standard streams follow, both ways.
+    Exec {
+        /// What to start.
+        exec: Exec,
+    },
+    /// Let me have main's standard streams, too, from now on.
+    Attach,
+    /// Something for a session.
+    Session {
+        /// The number that [`Reply::SessionStarted`] gave it.
+        session: u32,
+        /// What.
+        act: SessionAct,
+    },
+    /// Give main's terminal another size.
+    Resize {
+        /// Which.
+        size: WindowSize,
+    },
+    /// The client that the box was started for will go, and the box is to stay.
+    Release,
+}
+
+/// A process to start beside main.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// What it is, complete: nothing is taken from main.
+    pub process: ProcessSpec,
+    /// When it is killed, with everything it started; in milliseconds from its start.
+    pub timeout_ms: Option<u64>,
+    /// Whether the client stays: a session whose client stays ends with it (contract G6).
+    pub client: Client,
+}
+
+/// What can be done to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionAct {
+    /// Send every process of it this signal.
+    Signal(Signal),
+    /// Give its terminal this size.
+    Resize(WindowSize),
+    /// Its client will go, and it is to go on.
+    Release,
 }
 
 /// What a shim answers.
@@ -51,10 +103,47 @@ pub enum Reply {
         /// Why.
         message: String,
     },
+    /// The process beside main runs. The last reply when nobody stays with it.
+    SessionStarted {
+        /// What to call it.
+        session: u32,
+    },
+    /// The process beside main has ended, or was not started. All its output came before.
+    SessionEnded {
+        /// How.
+        end: SessionEnd,
+    },
+    /// Main's standard streams are this connection's, too.
+    Attached,
     /// The box has ended and nothing of it runs any more.
     Ended {
         /// How.
         exit: ExitRecord,
+    },
+}
+
+/// What became of a process beside main.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionEnd {
+    /// It ended.
+    Exited {
+        /// How.
+        status: ExitStatus,
+    },
+    /// Its time was up.
+    TimedOut,
+    /// It was not started, by its own fault.
+    Refused {
+        /// 126 or 127.
+        refusal: StartRefusal,
+        /// Why.
+        reason: String,
+    },
+    /// It was not started, or nobody knows its end.
+    Failed {
+        /// Why.
+        reason: String,
     },
 }
 

@@ -1,8 +1,9 @@
 //! What a box was asked to be. Written once, when the box is created.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use boxwood_types::{BoxId, BoxName, Digest, Shape, Signal};
+use boxwood_types::{BoxId, BoxName, Digest, Shape, Signal, WindowSize};
 use serde::{Deserialize, Serialize};
 
 use crate::Text;
@@ -29,6 +30,9 @@ pub struct BoxSpec {
     pub process: ProcessSpec,
     /// How main is asked to end.
     pub stop: StopPolicy,
+    /// What users say about it, in the order of the names.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// What becomes of the box after main's end.
     pub after_exit: AfterExit,
     /// Whether the client that starts the box stays with it.
@@ -57,7 +61,7 @@ pub struct TemplateRef {
     pub key: String,
 }
 
-/// Main, with the image's and the user's wishes already joined.
+/// Main or a process beside it, with the image's and the user's wishes already joined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessSpec {
     /// The command and its arguments: never empty.
@@ -72,6 +76,9 @@ pub struct ProcessSpec {
     pub user: Text,
     /// Whether standard input is connected.
     pub open_stdin: bool,
+    /// The size its terminal begins with, if it gets one.
+    #[serde(default)]
+    pub terminal: Option<WindowSize>,
 }
 
 /// How main is asked to end.
@@ -93,12 +100,12 @@ pub enum AfterExit {
     Remove,
 }
 
-/// The client that starts a box.
+/// The client that starts a box, or a process beside main.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Client {
-    /// It stays attached; the box is stopped when it goes (contract H7).
+    /// It stays attached; the box is stopped when it goes (contract H7), the session ended (G6).
     Attached,
-    /// It goes once main runs; the box stays.
+    /// It goes once the process runs; that stays.
     Detached,
 }

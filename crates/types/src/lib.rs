@@ -11,6 +11,7 @@ mod signal;
 mod size;
 mod state;
 mod status;
+mod terminal;
 
 pub use chain::chain;
 pub use id::{BoxId, BoxName, IdError, NameError};
@@ -20,3 +21,4 @@ pub use signal::{Signal, SignalError};
 pub use size::{ByteSize, SizeError};
 pub use state::{BoxState, ExitReason};
 pub use status::{ExitStatus, StartRefusal};
+pub use terminal::WindowSize;

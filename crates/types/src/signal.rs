@@ -59,6 +59,8 @@ impl Signal {
     pub const KILL: Signal = Signal(9);
     /// SIGTERM.
     pub const TERM: Signal = Signal(15);
+    /// SIGCONT.
+    pub const CONT: Signal = Signal(18);
 
     /// The number.
     pub fn number(self) -> u8 {

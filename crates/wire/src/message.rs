@@ -2,8 +2,10 @@
 //!
 //! These types are the wire's: plain, and not to be trusted. What the guest sends are claims.
 
-use boxwood_types::{ExitStatus, Signal, StartRefusal};
+use boxwood_types::{ExitStatus, Signal, StartRefusal, WindowSize};
 use serde::{Deserialize, Serialize};
+
+use crate::mux::StreamId;
 
 /// A process to start. Texts are bytes, as Linux has them, without NUL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,8 +19,18 @@ pub struct Process {
     pub cwd: Vec<u8>,
     /// `user`, `uid`, `user:group`, `uid:gid` and mixtures, looked up in the image; empty for root.
     pub user: Vec<u8>,
-    /// Where standard input comes from.
-    pub stdin: Stdin,
+    /// What its standard streams are.
+    pub streams: Streams,
+}
+
+/// What a process's standard streams are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Streams {
+    /// Pipes for output and errors, and this for input.
+    Pipes(Stdin),
+    /// A terminal of this size for all three: its output comes as standard output, and a half-close
+    /// of the input means nothing to it.
+    Terminal(WindowSize),
 }
 
 /// Where a process's standard input comes from.
@@ -48,6 +60,28 @@ pub struct StartMain {
     pub leaving: Leaving,
 }
 
+/// The request on [`EXEC_PORT`](crate::frame::EXEC_PORT), for pipes, and on
+/// [`PTY_PORT`](crate::frame::PTY_PORT), for a terminal: start a process beside main. It waits until
+/// main runs (contract G1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartSession {
+    /// What to start.
+    pub process: Process,
+    /// When the whole session is killed, in milliseconds from its start.
+    pub timeout_ms: Option<u64>,
+    /// What becomes of it without its stream.
+    pub attachment: Attachment,
+}
+
+/// What becomes of a session when its stream is aborted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Attachment {
+    /// It is ended: HUP, then TERM, then KILL (contract G6).
+    Attached,
+    /// It goes on, unheard.
+    Detached,
+}
+
 /// Answers about a process, main's or a session's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProcessReply {
@@ -72,17 +106,59 @@ pub enum ProcessReply {
         /// How.
         status: ExitStatus,
     },
+    /// Its time was up and it was killed, with everything it had started. What it had written was
+    /// sent before.
+    TimedOut,
     /// Main was started before; nothing was done.
     Conflict,
+    /// The guest takes no session now; nothing was done.
+    Declined(Decline),
 }
 
-/// Requests on [`CONTROL_PORT`](crate::frame::CONTROL_PORT).
+/// Why a guest takes no session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Decline {
+    /// Main has ended, or never ran, and the box ends.
+    Leaving,
+    /// As many run as it can take.
+    TooMany {
+        /// That is how many.
+        limit: u32,
+    },
+}
+
+/// Whom a request on the control port is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// Main.
+    Main,
+    /// The session on this stream. When it has ended meanwhile, nothing happens.
+    Session(StreamId),
+}
+
+/// Requests on [`CONTROL_PORT`](crate::frame::CONTROL_PORT). Not on the streams they are about: there
+/// they would wait behind input that nobody reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ControlRequest {
-    /// Send a signal to main, or hold it until main exists (contract G8).
+    /// Send a signal: to main alone, which is held until main exists (contract G8); or to every
+    /// process of a session (contract G4).
     Signal {
+        /// Whose.
+        target: Target,
         /// Which.
         signal: Signal,
+    },
+    /// Give a terminal another size.
+    Resize {
+        /// Whose.
+        target: Target,
+        /// Which.
+        size: WindowSize,
+    },
+    /// From now on this session is detached.
+    Release {
+        /// The session's stream.
+        stream: StreamId,
     },
     /// End main: `signal`, then KILL after `grace_ms` (contract G9).
     Stop {

@@ -108,6 +108,8 @@ struct Stream {
     finished: bool,
     /// A writer was turned away and waits for [`Event::Writable`].
     starved: bool,
+    /// Nobody reads here any more: what still comes is dropped.
+    deaf: bool,
 }
 
 impl Stream {
@@ -120,6 +122,7 @@ impl Stream {
             peer_finished: false,
             finished: false,
             starved: false,
+            deaf: false,
         }
     }
 }
@@ -321,7 +324,9 @@ impl Mux {
         let (id, done, finish) = (incoming.stream, incoming.left == 0, incoming.finish);
         // A stream that was reset while its data was under way is no longer here.
         if let Some(stream) = self.streams.get_mut(&id) {
-            stream.received.extend(payload);
+            if !stream.deaf {
+                stream.received.extend(payload);
+            }
             if done && finish {
                 stream.peer_finished = true;
             }
@@ -458,6 +463,7 @@ impl Mux {
             self.streams.remove(&id);
         } else if let Some(stream) = self.streams.get_mut(&id) {
             stream.finished = true;
+            stream.deaf = true;
             stream.received.clear();
         }
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub const MAGIC: [u8; 8] = *b"\xb0xwood\r\n";
 
 /// The versions of the protocol this build speaks.
-pub const VERSIONS: VersionRange = VersionRange { min: 1, max: 1 };
+pub const VERSIONS: VersionRange = VersionRange { min: 2, max: 2 };
 
 /// The longest payload of a greeting, in bytes.
 pub const MAX_PAYLOAD: usize = 16 * 1024;
@@ -241,7 +241,7 @@ mod tests {
                 }
                 found = reader.push::<GuestWord>(chunk).unwrap();
             }
-            prop_assert_eq!(found, Some((1, word())));
+            prop_assert_eq!(found, Some((VERSIONS.max, word())));
             let mut whole = reader.into_rest();
             whole.extend(rest);
             prop_assert_eq!(whole, b"rest".to_vec());
@@ -270,7 +270,7 @@ mod tests {
         bytes.extend([0xff; 8]);
         bytes.extend(encode(&word()));
         assert!(matches!(reader.push::<GuestWord>(&bytes), Err(PrefaceError::TooLong(_))));
-        assert_eq!(reader.push::<GuestWord>(&[]).unwrap(), Some((1, word())));
+        assert_eq!(reader.push::<GuestWord>(&[]).unwrap(), Some((VERSIONS.max, word())));
     }
 
     #[test]

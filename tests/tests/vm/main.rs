@@ -8,13 +8,19 @@
 
 mod bad_input;
 mod crashes;
+mod exec;
+mod exec_bad_input;
+mod exec_ends;
 mod images;
 mod installing;
 mod leaving;
 mod lifecycle;
 mod main_process;
 mod ordinary_user;
+mod owners;
+mod pausing;
 mod rebirth;
 mod results;
 mod streams;
 mod templates;
+mod terminals;

@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use boxwood_runtime::state::{AfterExit, Client};
 use boxwood_runtime::{CreateRequest, Runtime, Start};
 use boxwood_types::{BoxName, ByteSize, Shape, Signal};
 
-use super::attach::{self, Streams};
-use crate::{envfile, open_runtime, progress, wait_for};
+use crate::client::{self, Input, Manner, Screen, Timings};
+use crate::detach::{self, DetachKeys};
+use crate::{envfile, labels, open_runtime, progress, terminal, wait_for};
 
 /// Run a command in a new box
 #[derive(Debug, clap::Args)]
@@ -19,7 +20,10 @@ use crate::{envfile, open_runtime, progress, wait_for};
     after_help = "Examples:
   boxwood run --rm busybox -- echo hello
   echo data | boxwood run --rm -i busybox wc -c
+  boxwood run --rm -it busybox
   boxwood run -d --name web -m 256m my/server
+
+Leave a terminal with ctrl-p ctrl-q: the box goes on.
 
 Exit codes:
   125        boxwood could not start the box; the reason is on standard error
@@ -40,6 +44,12 @@ pub(crate) struct Args {
     /// Connect standard input
     #[arg(short, long)]
     interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// The keys that leave a terminal
+    #[arg(long, value_name = "KEYS", default_value = detach::DEFAULT)]
+    detach_keys: DetachKeys,
     /// Set an environment variable, or pass on your own
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<OsString>,
@@ -70,23 +80,30 @@ pub(crate) struct Args {
     /// Seconds from that signal to SIGKILL; -1 for ever
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     stop_timeout: Option<i64>,
+    /// Say something about the box, for 'ps --filter'
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    label: Vec<String>,
+    /// Read labels from a file, one in each line
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
     /// Print how long each step took on standard error
     #[arg(long, hide = true)]
     timings: bool,
-    /// Name or ID of the image
-    image: String,
-    /// The command and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
-    command: Vec<OsString>,
+    /// Name or ID of the image, then the command and its arguments: what follows the image is the
+    /// command's
+    #[arg(trailing_var_arg = true, required = true, value_name = "IMAGE [COMMAND")]
+    image_and_command: Vec<OsString>,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let detach = args.detach;
-    let timings = args.timings;
-    let streams = if args.interactive { Streams::All } else { Streams::Output };
+    if args.interactive && args.tty && !detach {
+        terminal::check_input()?;
+    }
+    let manner = args.manner();
     let request = args.into_request()?;
     request.check()?;
     let runtime = open_runtime()?;
@@ -97,9 +114,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         // While the box starts, what earlier crashes left is put right.
         runtime.recover()?;
         if detach {
-            attach::until_started(started, &id).await
+            client::until_started(started, id.as_str()).await
         } else {
-            attach::until_ended(&runtime, started, streams, timings).await
+            client::until_ended(&runtime, started, &manner).await
         }
     })
 }
@@ -127,24 +144,45 @@ pub(crate) fn grace(seconds: i64) -> anyhow::Result<u64> {
     }
 }
 
+/// Splits what follows the options. One `--` between image and command is no part of either.
+fn image_and_command(words: Vec<OsString>) -> anyhow::Result<(String, Vec<OsString>)> {
+    let mut words = words.into_iter().peekable();
+    let image = words.next().unwrap_or_default();
+    let image = image
+        .into_string()
+        .map_err(|image| anyhow!("invalid image name '{}': not UTF-8", image.display()))?;
+    words.next_if(|word| word == "--");
+    Ok((image, words.collect()))
+}
+
 impl Args {
+    fn manner(&self) -> Manner {
+        let input = match (self.interactive, self.tty) {
+            (false, _) => Input::None,
+            (true, false) => Input::Piped,
+            (true, true) => Input::Terminal(self.detach_keys.clone()),
+        };
+        let screen = if self.tty { Screen::Terminal } else { Screen::None };
+        let timings = if self.timings { Timings::Told } else { Timings::Quiet };
+        Manner { input, screen, timings }
+    }
+
     fn into_request(self) -> anyhow::Result<CreateRequest> {
-        let mut env = Vec::new();
-        for file in &self.env_file {
-            env.extend(envfile::read(file)?);
-        }
-        env.extend(self.env);
+        let env = envfile::settings(&self.env_file, self.env)?;
+        let (image, command) = image_and_command(self.image_and_command)?;
         Ok(CreateRequest {
-            image: self.image,
+            image,
             name: self.name,
-            command: self.command,
+            command,
             entrypoint: self.entrypoint,
-            env: envfile::with_own_values(env),
+            env,
             workdir: self.workdir,
             user: self.user,
             hostname: self.hostname,
             shape: Shape::new(self.cpus, self.memory)?,
             open_stdin: self.interactive,
+            terminal: self.tty.then(terminal::size),
+            labels: labels::read(&self.label_file, self.label)?,
             stop_signal: self.stop_signal,
             stop_grace_ms: self.stop_timeout.map(grace).transpose()?,
             after_exit: if self.rm { AfterExit::Remove } else { AfterExit::Keep },

@@ -2,34 +2,43 @@
 
 use std::process::ExitCode;
 
-use boxwood_runtime::state::Client;
+use boxwood_runtime::state::{Client, ProcessSpec};
 
-use super::attach::{self, Streams};
-use crate::{complain, open_runtime, progress, wait_for};
+use crate::client::{self, Input, Manner, Screen, Timings};
+use crate::detach::{self, DetachKeys};
+use crate::{complain, open_runtime, progress, terminal, wait_for};
 
 /// Start stopped boxes again
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   boxwood start web
-  boxwood start -a job")]
+  boxwood start -a job
+  boxwood start -ai shell")]
 pub(crate) struct Args {
     /// Attach to the output and return the command's exit code
     #[arg(short, long)]
     attach: bool,
+    /// Connect standard input, too
+    #[arg(short, long)]
+    interactive: bool,
+    /// The keys that leave a terminal
+    #[arg(long, value_name = "KEYS", default_value = detach::DEFAULT)]
+    detach_keys: DetachKeys,
     /// Names or IDs
     #[arg(required = true, value_name = "BOX")]
     boxes: Vec<String>,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    if args.attach && args.boxes.len() > 1 {
-        anyhow::bail!("only one box can be started with --attach");
+    let attach = args.attach || args.interactive;
+    if attach && args.boxes.len() > 1 {
+        anyhow::bail!("only one box can be started with --attach or --interactive");
     }
     let runtime = open_runtime()?;
     wait_for(async {
         let mut code = ExitCode::SUCCESS;
         for name in &args.boxes {
-            let client = if args.attach { Client::Attached } else { Client::Detached };
+            let client = if attach { Client::Attached } else { Client::Detached };
             let mut work = progress::Work::new();
             let held =
                 runtime.hold_again(name, client, &mut |step| work.step(&step.to_string())).await;
@@ -42,13 +51,35 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
                     continue;
                 }
             };
-            let id = held.spec().id.clone();
-            let started = held.start(&runtime)?;
-            if args.attach {
-                return attach::until_ended(&runtime, started, Streams::Output, false).await;
+            let spec = held.spec();
+            let manner = manner(&args, &spec.process);
+            if matches!(manner.input, Input::Terminal(_)) {
+                terminal::check_input()?;
             }
-            attach::until_started(started, &id).await?;
+            if attach {
+                return client::until_ended(&runtime, held.start(&runtime)?, &manner).await;
+            }
+            let started = async { client::until_started(held.start(&runtime)?, name).await };
+            match started.await {
+                Ok(ExitCode::SUCCESS) => {}
+                Ok(refused) => code = refused,
+                Err(error) => {
+                    complain(&error);
+                    code = ExitCode::from(crate::REFUSED);
+                }
+            }
         }
         Ok(code)
     })
+}
+
+/// What becomes of the client's streams: as the box was created.
+fn manner(args: &Args, process: &ProcessSpec) -> Manner {
+    let input = match (args.interactive && process.open_stdin, process.terminal) {
+        (false, _) => Input::None,
+        (true, None) => Input::Piped,
+        (true, Some(_)) => Input::Terminal(args.detach_keys.clone()),
+    };
+    let screen = process.terminal.map_or(Screen::None, |_| Screen::Terminal);
+    Manner { input, screen, timings: Timings::Quiet }
 }

@@ -17,6 +17,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, makedev};
 use rustix::mount::{MountFlags, mount, mount_bind};
 
+use crate::cgroup::Cgroups;
 use crate::fault::{Fault, Step};
 use crate::rebirth::IdentityFiles;
 
@@ -32,6 +33,10 @@ pub(crate) struct Prepared {
     pub(crate) main_cgroup: OwnedFd,
     /// Its `cgroup.kill`.
     pub(crate) main_kill: OwnedFd,
+    /// Where sessions get theirs.
+    pub(crate) cgroups: Cgroups,
+    /// The directory of the box's terminals.
+    pub(crate) terminals: OwnedFd,
 }
 
 const NOSUID: MountFlags = MountFlags::NOSUID;
@@ -108,6 +113,8 @@ pub(crate) fn prepare() -> Result<(Prepared, IdentityFiles), Fault> {
             Mode::empty(),
         )
         .step("open cgroup.kill of main")?,
+        cgroups: Cgroups::new(open_folder("/run/sys/fs/cgroup")?),
+        terminals: open_folder("/run/dev/pts")?,
     };
     Ok((prepared, files))
 }

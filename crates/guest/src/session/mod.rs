@@ -1,23 +1,33 @@
-//! A session: one process of the box, its standard streams and its end. Main is one; exec and
-//! terminal sessions will be others. Called by `guest`.
+//! A session: one process of the box, its standard streams and its end. Main is one; the others run
+//! beside it, each in a cgroup of its own. Called by `guest` and its parts.
 //!
 //! ```text
-//! Running -- its process is reaped --> Ended -- all it wrote is sent --> Exited told, gone
+//! life   Running -- its process is reaped --> Ended -- all it wrote is sent, its end told --> Told
+//! fate   Kept -- its time is up --> TimedOut
+//!        Kept -- its stream is aborted, and it is attached --> Ending (HUP, TERM, KILL)
 //! ```
+//!
+//! A session is over when it is Told and nothing of it is still being ended.
 
+pub(crate) mod ending;
 pub(crate) mod spawn;
 pub(crate) mod stdio;
+pub(crate) mod terminal;
 pub(crate) mod user;
 
-use boxwood_types::ExitStatus;
+use std::time::Instant;
+
+use boxwood_types::{ExitStatus, Signal, WindowSize};
 use boxwood_wire::frame::Kind;
-use boxwood_wire::message::ProcessReply;
+use boxwood_wire::message::{Attachment, ProcessReply};
 use boxwood_wire::mux::StreamId;
 use rustix::process::Pid;
 
+use crate::cgroup::Cgroup;
 use crate::connection::Connection;
 use crate::fault::Fault;
 use crate::poll::Pipe;
+use ending::Ending;
 use stdio::{Moved, Outward, Stdio};
 
 /// A process of the box and its way to the shim.
@@ -26,12 +36,46 @@ pub(crate) struct Session {
     outward: Outward,
     stdio: Stdio,
     life: Life,
+    part: Part,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Running,
     Ended(ExitStatus),
+    Told,
+}
+
+/// Which part a session has in the box.
+enum Part {
+    /// Main: it goes on whoever hears it, and `control` and `leaving` end it.
+    Main,
+    /// One beside it.
+    Beside(Beside),
+}
+
+/// What only a session beside main has.
+pub(crate) struct Beside {
+    /// Where its processes are.
+    pub(crate) cgroup: Cgroup,
+    /// What becomes of it without its stream.
+    pub(crate) attachment: Attachment,
+    /// What is to become of it.
+    pub(crate) fate: Fate,
+}
+
+/// What is to become of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It runs as long as it likes, or until then.
+    Kept {
+        /// When it is killed.
+        until: Option<Instant>,
+    },
+    /// Its time was up: it was killed.
+    TimedOut,
+    /// Nobody hears it: it is being ended.
+    Ending(Ending),
 }
 
 /// What a turn of a session came to.
@@ -46,9 +90,16 @@ pub(crate) enum Turn {
 }
 
 impl Session {
-    /// Begins the session of a process that runs.
-    pub(crate) fn new(pid: Pid, stream: StreamId, stdio: Stdio) -> Self {
-        Session { pid, outward: Outward::Stream(stream), stdio, life: Life::Running }
+    /// Begins the session of main, which runs.
+    pub(crate) fn main(pid: Pid, stream: StreamId, stdio: Stdio) -> Self {
+        let outward = Outward::Stream(stream);
+        Session { pid, outward, stdio, life: Life::Running, part: Part::Main }
+    }
+
+    /// Begins the session of another process that runs.
+    pub(crate) fn beside(pid: Pid, stream: StreamId, stdio: Stdio, beside: Beside) -> Self {
+        let outward = Outward::Stream(stream);
+        Session { pid, outward, stdio, life: Life::Running, part: Part::Beside(beside) }
     }
 
     /// Its process, unless that has been reaped.
@@ -66,16 +117,80 @@ impl Session {
         self.stdio.note(pipe);
     }
 
+    /// Sends a signal to every process of a session beside main (contract G4).
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Part::Beside(beside) = &self.part {
+            beside.cgroup.signal(signal, self.running());
+        }
+    }
+
+    /// Gives its terminal another size.
+    pub(crate) fn resize(&self, size: WindowSize) -> Result<(), Fault> {
+        self.stdio.resize(size)
+    }
+
+    /// From now on it goes on without its stream.
+    pub(crate) fn release(&mut self) {
+        if let Part::Beside(beside) = &mut self.part {
+            beside.attachment = Attachment::Detached;
+        }
+    }
+
     /// Running -- reaped --> Ended
     pub(crate) fn ended(&mut self, status: ExitStatus) {
         self.life = Life::Ended(status);
         self.stdio.settle();
     }
 
-    /// Its stream was aborted: it goes on unheard.
-    pub(crate) fn unheard(&mut self) {
+    /// Its stream was aborted: it goes on unheard, or is ended (contract G6).
+    pub(crate) fn unheard(&mut self, now: Instant) {
         self.outward = Outward::Nowhere;
         self.stdio.stdin.close();
+        let running = self.running();
+        if let Part::Beside(beside) = &mut self.part
+            && beside.attachment == Attachment::Attached
+            && matches!(beside.fate, Fate::Kept { .. })
+        {
+            // Kept -- its stream is aborted --> Ending
+            beside.fate = Fate::Ending(Ending::begin(now));
+            beside.cgroup.signal(Signal::HUP, running);
+            // As when a terminal is hung up: who was stopped has to wake to hear it.
+            beside.cgroup.signal(Signal::CONT, running);
+        }
+    }
+
+    /// When [`keep_deadline`](Self::keep_deadline) has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.part {
+            Part::Beside(Beside { fate: Fate::Kept { until }, .. }) => {
+                until.filter(|_| self.running().is_some())
+            }
+            Part::Beside(Beside { fate: Fate::Ending(ending), .. }) => ending.deadline(),
+            Part::Beside(Beside { fate: Fate::TimedOut, .. }) | Part::Main => None,
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub(crate) fn keep_deadline(&mut self, now: Instant) {
+        if self.deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        let running = self.running();
+        let Part::Beside(beside) = &mut self.part else { return };
+        match beside.fate {
+            // Kept -- its time is up --> TimedOut
+            Fate::Kept { .. } => {
+                beside.fate = Fate::TimedOut;
+                beside.cgroup.signal(Signal::KILL, running);
+            }
+            Fate::Ending(ending) => {
+                if let Some((signal, next)) = ending.step(now) {
+                    beside.fate = Fate::Ending(next);
+                    beside.cgroup.signal(signal, running);
+                }
+            }
+            Fate::TimedOut => {}
+        }
     }
 
     /// Moves what can be moved, one frame each way, and tells the exit when it is time.
@@ -90,39 +205,70 @@ impl Session {
         if let Life::Ended(status) = self.life
             && self.stdio.is_drained()
         {
-            // Ended -- all it wrote is sent --> gone
+            // Ended -- all it wrote is sent --> Told
+            self.life = Life::Told;
             if let Outward::Stream(id) = self.outward {
-                connection.reply(id, &ProcessReply::Exited { status });
+                connection.reply(id, &self.end(status));
                 connection.finish(id);
+                self.outward = Outward::Nowhere;
             }
-            return Ok(Turn::Over);
+        }
+        if self.life == Life::Told {
+            return Ok(if self.is_being_ended() { Turn::Idle } else { Turn::Over });
         }
         let busy = out == Moved::More || err == Moved::More;
         Ok(if busy { Turn::Busy } else { Turn::Idle })
     }
 
+    /// What is told of an end.
+    fn end(&self, status: ExitStatus) -> ProcessReply {
+        match &self.part {
+            Part::Beside(Beside { fate: Fate::TimedOut, .. }) => ProcessReply::TimedOut,
+            _ => ProcessReply::Exited { status },
+        }
+    }
+
+    /// Whether there are processes left that are still to be ended.
+    fn is_being_ended(&self) -> bool {
+        match &self.part {
+            Part::Beside(Beside { cgroup, fate: Fate::Ending(ending), .. }) => {
+                *ending != Ending::Killed && !cgroup.is_empty()
+            }
+            _ => false,
+        }
+    }
+
+    /// The cgroup of a session that is over.
+    pub(crate) fn into_cgroup(self) -> Option<Cgroup> {
+        match self.part {
+            Part::Beside(beside) => Some(beside.cgroup),
+            Part::Main => None,
+        }
+    }
+
     /// Hands input over, as much as the process takes.
     fn feed(&mut self, connection: &mut Connection) -> Result<(), Fault> {
-        let stdin = &mut self.stdio.stdin;
-        stdin.pump()?;
+        self.stdio.stdin.pump()?;
         let Outward::Stream(id) = self.outward else { return Ok(()) };
-        while stdin.wants_more() {
+        while self.stdio.stdin.wants_more() {
             match connection.frame(id) {
-                Ok(Some(frame)) if frame.kind == Kind::Stdin => stdin.push(frame.payload),
-                Ok(Some(frame)) if frame.kind == Kind::StdinEof => stdin.close(),
+                Ok(Some(frame)) if frame.kind == Kind::Stdin => {
+                    self.stdio.stdin.push(frame.payload);
+                }
+                Ok(Some(frame)) if frame.kind == Kind::StdinEof => self.stdio.end_input(),
                 Ok(None) if connection.is_finished(id) => {
-                    stdin.close();
+                    self.stdio.end_input();
                     return Ok(());
                 }
                 Ok(None) => return Ok(()),
                 // A frame that has no place here, or none at all.
                 Ok(Some(_)) | Err(_) => {
                     connection.abort(id);
-                    self.unheard();
+                    self.unheard(Instant::now());
                     return Ok(());
                 }
             }
-            stdin.pump()?;
+            self.stdio.stdin.pump()?;
         }
         Ok(())
     }

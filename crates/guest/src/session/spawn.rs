@@ -28,6 +28,19 @@ pub(crate) struct Place<'a> {
     pub(crate) cgroup: BorrowedFd<'a>,
     /// Standard input, output and error.
     pub(crate) stdio: [BorrowedFd<'a>; 3],
+    /// The terminal that controls it.
+    pub(crate) controlling: Option<BorrowedFd<'a>>,
+    /// What becomes of a working directory that is not there.
+    pub(crate) missing: Missing,
+}
+
+/// What becomes of a working directory that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// It is made: as Docker does for main.
+    Make,
+    /// The process is refused: as Docker does for a session.
+    Refuse,
 }
 
 /// Starts `process`.
@@ -53,7 +66,9 @@ pub(crate) fn spawn(
         root: place.root,
         cgroup: place.cgroup,
         stdio: place.stdio,
+        controlling: place.controlling,
         cwd: &mut cwd,
+        make_cwd: place.missing == Missing::Make,
         uid: user.uid,
         gid: user.gid,
         groups: &user.groups,
@@ -139,8 +154,7 @@ fn read_file(root: BorrowedFd<'_>, path: &'static CStr) -> Result<Vec<u8>, Proce
     Ok(text)
 }
 
-/// Gives the pipes of standard input and output to a user that is not root, as Docker's runtime does:
-/// else it could not open `/dev/stdout`, to which images link their log files.
+/// Gives pipes and terminal to a user that is not root, as Docker's runtime does: else it could not open `/dev/stdout`, to which images link their log files.
 fn own_pipes(place: &Place<'_>, user: &User) -> Result<(), ProcessReply> {
     if user.uid.is_root() {
         return Ok(());
@@ -149,7 +163,8 @@ fn own_pipes(place: &Place<'_>, user: &User) -> Result<(), ProcessReply> {
     for fd in place.stdio {
         let stat = rustix::fs::fstat(fd).map_err(step)?;
         // Not /dev/null, which is everybody's.
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
+        let own = FileType::from_raw_mode(stat.st_mode) == FileType::Fifo;
+        if own || place.controlling.is_some() {
             rustix::fs::fchown(fd, Some(user.uid), None).map_err(step)?;
         }
     }
@@ -217,7 +232,7 @@ fn failed(step: &str, errno: Errno) -> ProcessReply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use boxwood_wire::message::Stdin;
+    use boxwood_wire::message::{Stdin, Streams};
 
     fn process(argv: &[&str], env: &[&str]) -> Process {
         let bytes = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
@@ -226,7 +241,7 @@ mod tests {
             env: bytes(env),
             cwd: Vec::new(),
             user: Vec::new(),
-            stdin: Stdin::Null,
+            streams: Streams::Pipes(Stdin::Null),
         }
     }
 
@@ -279,7 +294,13 @@ mod tests {
     #[test]
     fn g7_no_command_and_nul_bytes_are_refused() {
         let root = std::fs::File::open("/").unwrap();
-        let place = Place { root: root.as_fd(), cgroup: root.as_fd(), stdio: [root.as_fd(); 3] };
+        let place = Place {
+            root: root.as_fd(),
+            cgroup: root.as_fd(),
+            stdio: [root.as_fd(); 3],
+            controlling: None,
+            missing: Missing::Refuse,
+        };
         for bad in [process(&[], &[]), process(&[""], &[]), process(&["a", "b\0c"], &["PATH=/"])] {
             let reply = spawn(&bad, &place, &mut ChildStack::new()).unwrap_err();
             assert!(matches!(reply, ProcessReply::Refused { .. }), "{reply:?}");

@@ -1,11 +1,12 @@
-//! A process's standard streams: pipes on its side, frames of a stream on the shim's. Called by
-//! `session`.
+//! A process's standard streams: pipes or a terminal on its side, frames of a stream on the shim's.
+//! Called by `session`.
 //!
 //! Bytes are moved when both sides are ready and otherwise stay where they are: in the pipe, or in
 //! the stream's window. So a slow reader stops its own process and nothing else (contract G5).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use boxwood_types::WindowSize;
 use boxwood_wire::frame::Kind;
 use boxwood_wire::message::Stdin;
 use boxwood_wire::mux::StreamId;
@@ -16,6 +17,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::connection::Connection;
 use crate::fault::{Fault, Step};
 use crate::poll::{Pipe, Poll, Source};
+use crate::session::terminal::{self, Terminal};
 
 /// Our ends and the child's ends of three pipes, made and watched before there is a child.
 pub(crate) struct Pipes {
@@ -66,7 +68,51 @@ impl Pipes {
         if stdin == Stdin::Null {
             input.close();
         }
-        Stdio { stdin: input, stdout: self.stdout, stderr: self.stderr }
+        Stdio { stdin: input, stdout: self.stdout, stderr: self.stderr, terminal: None }
+    }
+}
+
+/// What a process is given as its standard streams, before there is a process.
+pub(crate) enum Ends {
+    /// Pipes, and where input comes from.
+    Pipes(Pipes, Stdin),
+    /// A terminal, and our ends of it.
+    Terminal(Terminal, Inlet, Outlet),
+}
+
+impl Ends {
+    /// Of a new terminal, watched for the session in `slot`.
+    pub(crate) fn terminal(terminal: Terminal, poll: &Poll, slot: usize) -> Result<Self, Fault> {
+        let (input, output) = (terminal.ours()?, terminal.ours()?);
+        poll.watch(&input, Source::Pipe(slot, Pipe::Stdin))?;
+        poll.watch(&output, Source::Pipe(slot, Pipe::Stdout))?;
+        Ok(Ends::Terminal(terminal, Inlet::new(input), Outlet::new(output, Kind::Stdout)))
+    }
+
+    /// What the child gets as 0, 1 and 2.
+    pub(crate) fn child_ends(&self) -> [BorrowedFd<'_>; 3] {
+        match self {
+            Ends::Pipes(pipes, stdin) => pipes.child_ends(*stdin),
+            Ends::Terminal(terminal, ..) => [terminal.theirs(); 3],
+        }
+    }
+
+    /// The terminal that is to control the child.
+    pub(crate) fn controlling(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Ends::Pipes(..) => None,
+            Ends::Terminal(terminal, ..) => Some(terminal.theirs()),
+        }
+    }
+
+    /// Our ends, once the child has its own.
+    pub(crate) fn into_stdio(self) -> Stdio {
+        match self {
+            Ends::Pipes(pipes, stdin) => pipes.into_stdio(stdin),
+            Ends::Terminal(terminal, stdin, stdout) => {
+                Stdio { stdin, stdout, stderr: Outlet::none(), terminal: Some(terminal) }
+            }
+        }
     }
 }
 
@@ -75,9 +121,22 @@ pub(crate) struct Stdio {
     pub(crate) stdin: Inlet,
     pub(crate) stdout: Outlet,
     pub(crate) stderr: Outlet,
+    terminal: Option<Terminal>,
 }
 
 impl Stdio {
+    /// The client has no more input. To a terminal that means nothing: there it is a character.
+    pub(crate) fn end_input(&mut self) {
+        if self.terminal.is_none() {
+            self.stdin.close();
+        }
+    }
+
+    /// Gives the terminal another size, if there is one.
+    pub(crate) fn resize(&self, size: WindowSize) -> Result<(), Fault> {
+        self.terminal.as_ref().map_or(Ok(()), |terminal| terminal.resize(size))
+    }
+
     /// A pipe became ready.
     pub(crate) fn note(&mut self, pipe: Pipe) {
         match pipe {
@@ -90,8 +149,14 @@ impl Stdio {
     /// The process has ended: what its pipes hold now is the last of it (contract G3).
     pub(crate) fn settle(&mut self) {
         self.stdin.close();
-        self.stdout.settle();
-        self.stderr.settle();
+        match self.terminal {
+            None => {
+                self.stdout.settle();
+                self.stderr.settle();
+            }
+            // How much it holds can't be asked; a read that finds nothing has seen all of it.
+            Some(_) => self.stdout.owe(terminal::HOLDS),
+        }
     }
 
     /// Whether everything that is owed has been handed over.
@@ -133,11 +198,20 @@ impl Outlet {
         Outlet { fd: Some(fd), kind, ready: false, owed: None }
     }
 
+    /// One that nothing ever comes out of.
+    fn none() -> Self {
+        Outlet { fd: None, kind: Kind::Stderr, ready: false, owed: None }
+    }
+
     fn settle(&mut self) {
         let Some(fd) = &self.fd else { return };
         let held = rustix::io::ioctl_fionread(fd).unwrap_or(0);
-        // A process's grandchild may hold the pipe open and go on writing: that is not owed.
-        self.owed = Some(usize::try_from(held).unwrap_or(usize::MAX));
+        self.owe(usize::try_from(held).unwrap_or(usize::MAX));
+    }
+
+    /// A process's grandchild may hold the pipe open and go on writing: that is not owed.
+    fn owe(&mut self, bytes: usize) {
+        self.owed = Some(bytes);
         self.ready = true;
         self.close_if_paid();
     }
@@ -179,8 +253,9 @@ impl Outlet {
                 return Ok(Moved::More);
             }
             // A grandchild may have read from the pipe what was owed to us.
-            Err(Errno::AGAIN) if self.owed.is_some() => self.fd = None,
-            Err(Errno::AGAIN) => self.ready = false,
+            Err(Errno::AGAIN | Errno::IO) if self.owed.is_some() => self.fd = None,
+            // EIO is a terminal that its processes hung up: one may open it again.
+            Err(Errno::AGAIN | Errno::IO) => self.ready = false,
             Err(Errno::INTR) => return Ok(Moved::More),
             Err(errno) => return Err(errno).step("read a process's output"),
         }
@@ -232,6 +307,8 @@ impl Inlet {
                 Err(Errno::AGAIN) => self.ready = false,
                 Err(Errno::INTR) => {}
                 Err(Errno::PIPE) => self.close(),
+                // A terminal that its processes hung up: there is nobody to read this.
+                Err(Errno::IO) => self.queue = Vec::new(),
                 Err(errno) => return Err(errno).step("write a process's input"),
             }
             if self.written >= self.queue.len() {

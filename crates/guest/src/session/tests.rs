@@ -31,7 +31,7 @@ impl Scene {
         let pipes = Pipes::new(&poll, 0).unwrap();
         let child = pipes.child_ends(stdin).map(|fd| fd.try_clone_to_owned().unwrap());
         let pid = Pid::from_raw(1000).unwrap();
-        let session = Session::new(pid, stream, pipes.into_stdio(stdin));
+        let session = Session::main(pid, stream, pipes.into_stdio(stdin));
         let (guest, heard) = (Connection::new(), Decoder::new());
         let mut scene = Scene { guest, host, stream, heard, session, child, _poll: poll };
         scene.carry();

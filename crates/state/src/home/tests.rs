@@ -1,5 +1,7 @@
 //! Homes with real files and real locks.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::clock::Moment;
 use crate::*;
@@ -29,8 +31,10 @@ fn spec(seed: u8, name: &str) -> BoxSpec {
             cwd: "/".into(),
             user: "".into(),
             open_stdin: false,
+            terminal: None,
         },
         stop: StopPolicy { signal: Signal::TERM, grace_ms: 10_000 },
+        labels: BTreeMap::new(),
         after_exit: AfterExit::Keep,
         client: Client::Detached,
     }

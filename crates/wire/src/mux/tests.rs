@@ -158,6 +158,24 @@ fn closing_frees_the_stream_on_both_sides() {
 }
 
 #[test]
+fn what_comes_for_a_closed_stream_is_dropped_and_keeps_it_from_nothing() {
+    let (mut host, mut guest) = pair();
+    for _ in 0..100 {
+        let id = host.open().unwrap();
+        host.write(id, b"x");
+        settle(&mut host, &mut guest);
+        guest.close(id);
+        // Under way before the host hears of the end.
+        host.write(id, &[1; 5000]);
+        settle(&mut host, &mut guest);
+        assert_eq!(guest.readable(id), 0);
+        host.close(id);
+        settle(&mut host, &mut guest);
+        assert!(!host.is_open(id) && !guest.is_open(id));
+    }
+}
+
+#[test]
 fn a_peer_that_breaks_the_rules_is_refused() {
     let frame = |kind: u8, flags: u16, id: u32, length: u32| {
         let mut bytes = vec![0, kind];

@@ -1,0 +1,232 @@
+//! `boxwood exec`: a process beside main, with its streams and its exact exit code.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use anyhow::bail;
+use boxwood_runtime::state::Client as Staying;
+use boxwood_runtime::state::control::{Reply, SessionEnd};
+use boxwood_runtime::{ExecRequest, FromShim, Listed, Session};
+
+use crate::client::{Client, Input, Manner, Parting, Screen, Timings, Whose};
+use crate::detach::{self, DetachKeys};
+use crate::out::tell;
+use crate::sys::BROKEN_PIPE;
+use crate::{envfile, open_runtime, terminal, wait_for};
+
+/// What `timeout` of coreutils returns, too.
+const TIMED_OUT: u8 = 124;
+/// 128 + SIGKILL: what became of a process whose box ended under it.
+const KILLED: u8 = 137;
+
+/// Run a command in a running box
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  boxwood exec web ps
+  boxwood exec -it web sh
+  tar -c . | boxwood exec -i -w /srv web tar -x
+  boxwood exec --timeout 30s -e MODE=fast web ./check
+
+The command and everything it starts end when this client ends, unless it is detached.
+Signals that this client gets are handed on to all of it.
+
+Exit codes:
+  124        its --timeout was up; everything it had started was killed
+  125        boxwood could not do it; the reason is on standard error
+  126, 127   the command can't be executed, or was not found
+  128+n      signal n ended the command
+  otherwise  what the command returned")]
+pub(crate) struct Args {
+    /// Run in the background and return when it has started
+    #[arg(short, long)]
+    detach: bool,
+    /// Connect standard input
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Set an environment variable, or pass on your own
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<OsString>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// The directory it starts in
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<OsString>,
+    /// The user and group: names or numbers
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<OsString>,
+    /// Kill it, with everything it started, after this time: 30, 1.5s, 5m, 1h
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    timeout: Option<Timeout>,
+    /// The keys that leave a terminal
+    #[arg(long, value_name = "KEYS", default_value = detach::DEFAULT)]
+    detach_keys: DetachKeys,
+    /// Name or ID of the box
+    #[arg(value_name = "BOX")]
+    name: String,
+    /// The command and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    command: Vec<OsString>,
+}
+
+/// How long a command may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Timeout {
+    ms: u64,
+}
+
+/// Why a text is no such time.
+#[derive(Debug, thiserror::Error)]
+#[error("write a time above 0, such as 30, 1.5s, 5m or 1h")]
+struct TimeoutError;
+
+impl FromStr for Timeout {
+    type Err = TimeoutError;
+
+    fn from_str(text: &str) -> Result<Self, TimeoutError> {
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let unit = match unit {
+            "" | "s" => 1000.0,
+            "ms" => 1.0,
+            "m" => 60_000.0,
+            "h" => 3_600_000.0,
+            _ => return Err(TimeoutError),
+        };
+        let ms = number.parse::<f64>().map_err(|_| TimeoutError)? * unit;
+        // A float becomes the nearest number there is: a time beyond all times stays one.
+        if ms > 0.0 { Ok(Timeout { ms: (ms.ceil()) as u64 }) } else { Err(TimeoutError) }
+    }
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.interactive && args.tty && !args.detach {
+        terminal::check_input()?;
+    }
+    let manner = args.manner();
+    let (name, shown) = (args.name.clone(), shown(&args));
+    let request = args.into_request()?;
+    request.check()?;
+    let runtime = open_runtime()?;
+    wait_for(async {
+        let listed = runtime.find(&name)?;
+        let mut session = runtime.exec(&listed, &request).await?;
+        if request.client == Staying::Detached {
+            return until_started(&listed, session).await;
+        }
+        let Session { reader, writer } = &mut session;
+        let client = Client { runtime: &runtime, dir: &listed.dir, whose: Whose::Session };
+        let parting = client.follow(reader, writer, &manner).await?;
+        conclude(&listed, parting, &shown)
+    })
+}
+
+impl Args {
+    fn manner(&self) -> Manner {
+        let input = match (self.interactive, self.tty) {
+            (false, _) => Input::None,
+            (true, false) => Input::Piped,
+            (true, true) => Input::Terminal(self.detach_keys.clone()),
+        };
+        let screen = if self.tty { Screen::Terminal } else { Screen::None };
+        Manner { input, screen, timings: Timings::Quiet }
+    }
+
+    fn into_request(self) -> anyhow::Result<ExecRequest> {
+        Ok(ExecRequest {
+            env: envfile::settings(&self.env_file, self.env)?,
+            command: self.command,
+            workdir: self.workdir,
+            user: self.user,
+            open_stdin: self.interactive && !self.detach,
+            terminal: self.tty.then(terminal::size),
+            timeout_ms: self.timeout.map(|timeout| timeout.ms),
+            client: if self.detach { Staying::Detached } else { Staying::Attached },
+        })
+    }
+}
+
+/// What is said when the time is up.
+fn shown(args: &Args) -> String {
+    let command = args.command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
+    let time = args.timeout.map_or(0.0, |timeout| timeout.ms as f64 / 1000.0);
+    format!("'{command}' was killed, with everything it had started: its {time} s were up")
+}
+
+/// Waits until a detached command runs.
+async fn until_started(listed: &Listed, session: Session) -> anyhow::Result<ExitCode> {
+    let mut session = session;
+    match session.reader.next().await? {
+        Some(FromShim::Reply(Reply::SessionStarted { .. })) => Ok(ExitCode::SUCCESS),
+        Some(FromShim::Reply(last)) => conclude(listed, Parting::Told(last), ""),
+        _ => conclude(listed, Parting::HungUp, ""),
+    }
+}
+
+/// The exit code of a command, and what there is to say about it.
+fn conclude(listed: &Listed, parting: Parting, timed_out: &str) -> anyhow::Result<ExitCode> {
+    let id = listed.spec.id.short();
+    let code = match parting {
+        Parting::Told(Reply::SessionEnded { end }) => match end {
+            SessionEnd::Exited { status } => status.shell_code(),
+            SessionEnd::TimedOut => {
+                tell!("{timed_out}");
+                TIMED_OUT
+            }
+            SessionEnd::Refused { refusal, reason } => {
+                crate::complain(&anyhow::anyhow!("box {id}: {reason}"));
+                refusal.shell_code()
+            }
+            SessionEnd::Failed { reason } => bail!("box {id} could not run it: {reason}"),
+        },
+        Parting::Told(Reply::Refused { state, message }) => bail!("box {id} is {state}: {message}"),
+        Parting::Told(Reply::Ended { exit }) => {
+            tell!("box {id} ended, and the command with it: {}", exit.reason);
+            KILLED
+        }
+        Parting::Told(_) | Parting::HungUp => {
+            bail!("the shim of box {id} ended without a word; see 'boxwood inspect {id}'")
+        }
+        Parting::Detached => {
+            tell!("detached; the command goes on in box {id}");
+            0
+        }
+        Parting::Signalled(signal) => 128 + signal.number(),
+        Parting::BrokenPipe => BROKEN_PIPE,
+    };
+    Ok(ExitCode::from(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h13_a_timeout_is_a_time_above_0() {
+        let ms = |text: &str| text.parse::<Timeout>().ok().map(|timeout| timeout.ms);
+        for (text, expected) in [
+            ("30", 30_000),
+            ("1.5s", 1500),
+            ("0.0001", 1),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("250ms", 250),
+            ("99999999999999999999", u64::MAX),
+        ] {
+            assert_eq!(ms(text), Some(expected), "{text}");
+        }
+        for bad in ["", "0", "0s", "-1", "x", "1x", "1 s", ".", "1.2.3", "inf", "nan", "5 m"] {
+            assert_eq!(ms(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Sessions beside main: their start, their streams' ends, their slots. Part of `guest`.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use boxwood_wire::frame::{self, EXEC_PORT, Kind, PTY_PORT};
+use boxwood_wire::message::{Decline, ProcessReply, StartSession, Streams};
+use boxwood_wire::mux::StreamId;
+
+use crate::connection::Connection;
+use crate::fault::Fault;
+use crate::guest::{Guest, MAIN_SLOT, Main};
+use crate::session::spawn::{self, Missing, Place};
+use crate::session::{Beside, Fate, Session};
+use crate::start::{broken, ends};
+
+/// Sessions beside main at the same time: four descriptors each, of the 1,024 that PID 1 may have.
+const LIMIT: usize = 128;
+
+/// The longest timeout that makes a difference: a year.
+const MAX_TIMEOUT_MS: u64 = 365 * 24 * 3600 * 1000;
+
+impl Guest {
+    /// A stream of a session's service has something to say (contract G1).
+    pub(crate) fn serve_session(&mut self, id: StreamId, port: u32) -> Result<(), Fault> {
+        match self.main {
+            // It stays in its stream, which is bounded, until main runs.
+            Main::Awaited(_) => {
+                if !self.early.contains(&id) {
+                    self.early.push(id);
+                }
+            }
+            Main::Alive { .. } if self.main_process().is_some() => self.begin_session(id, port),
+            // The request is not even read.
+            Main::Alive { .. } | Main::Emptying | Main::Left => self.decline(id, Decline::Leaving),
+        }
+        Ok(())
+    }
+
+    /// Serves what came while main was awaited.
+    pub(crate) fn serve_early(&mut self) -> Result<(), Fault> {
+        for id in std::mem::take(&mut self.early) {
+            if let Some(port) = self.connection().and_then(|connection| connection.service(id)) {
+                self.serve_session(id, port)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Main did not come, or has gone: what waited for it waits in vain.
+    pub(crate) fn turn_away_early(&mut self) {
+        for id in std::mem::take(&mut self.early) {
+            self.decline(id, Decline::Leaving);
+        }
+    }
+
+    fn decline(&mut self, id: StreamId, why: Decline) {
+        self.answer(id, &ProcessReply::Declined(why));
+    }
+
+    fn begin_session(&mut self, id: StreamId, port: u32) {
+        let Some(connection) = self.connection() else { return };
+        let Some(request) = request(connection, id, port) else { return };
+        let Some(slot) = self.free_slot() else {
+            return self.decline(id, Decline::TooMany { limit: LIMIT as u32 });
+        };
+        match self.try_session(id, slot, &request) {
+            Ok(session) => {
+                self.sessions[slot] = Some(session);
+                self.counters.sessions += 1;
+                if let Some(connection) = self.connection() {
+                    connection.reply(id, &ProcessReply::Started);
+                }
+            }
+            Err(reply) => self.answer(id, &reply),
+        }
+    }
+
+    fn try_session(
+        &mut self,
+        id: StreamId,
+        slot: usize,
+        request: &StartSession,
+    ) -> Result<Session, ProcessReply> {
+        let Some(root) = &self.root else {
+            return Err(ProcessReply::Declined(Decline::Leaving));
+        };
+        let machine = &mut self.machine;
+        let ends = ends(machine, slot, request.process.streams).map_err(broken)?;
+        let cgroup = machine.prepared.cgroups.make().map_err(broken)?;
+        let place = Place {
+            root: root.top(),
+            cgroup: cgroup.as_fd(),
+            stdio: ends.child_ends(),
+            controlling: ends.controlling(),
+            missing: Missing::Refuse,
+        };
+        match spawn::spawn(&request.process, &place, &mut self.stack) {
+            Ok(pid) => {
+                let timeout = |ms: u64| Duration::from_millis(ms.min(MAX_TIMEOUT_MS));
+                let until = request.timeout_ms.map(|ms| Instant::now() + timeout(ms));
+                let fate = Fate::Kept { until };
+                let beside = Beside { cgroup, attachment: request.attachment, fate };
+                Ok(Session::beside(pid, id, ends.into_stdio(), beside))
+            }
+            Err(reply) => {
+                machine.prepared.cgroups.give_back(cgroup);
+                Err(reply)
+            }
+        }
+    }
+
+    /// A place for a session, if there is one.
+    fn free_slot(&mut self) -> Option<usize> {
+        let free = self.sessions.iter().skip(MAIN_SLOT + 1).position(Option::is_none);
+        if let Some(place) = free {
+            return Some(MAIN_SLOT + 1 + place);
+        }
+        if self.sessions.len() > LIMIT {
+            return None;
+        }
+        self.sessions.push(None);
+        Some(self.sessions.len() - 1)
+    }
+
+    /// The session on a stream.
+    pub(crate) fn session_on(&mut self, stream: StreamId) -> Option<&mut Session> {
+        self.sessions.iter_mut().flatten().find(|session| session.is_on(stream))
+    }
+
+    /// A stream was aborted.
+    pub(crate) fn unheard(&mut self, stream: StreamId) {
+        self.early.retain(|early| *early != stream);
+        if let Some(session) = self.session_on(stream) {
+            session.unheard(Instant::now());
+        }
+    }
+
+    /// Empties the slot of a session that is over.
+    pub(crate) fn over(&mut self, slot: usize) {
+        if let Some(cgroup) = self.sessions[slot].take().and_then(Session::into_cgroup) {
+            self.machine.prepared.cgroups.give_back(cgroup);
+        }
+    }
+}
+
+/// The request on a session's stream, once it is whole. A stream that carries something else is
+/// aborted.
+fn request(connection: &mut Connection, id: StreamId, port: u32) -> Option<StartSession> {
+    let request = match connection.frame(id) {
+        Ok(None) => return None,
+        Ok(Some(frame)) if frame.kind == Kind::Request => {
+            frame::parse::<StartSession>(&frame.payload).ok()
+        }
+        Ok(Some(_)) | Err(_) => None,
+    };
+    let fits = |request: &StartSession| match request.process.streams {
+        Streams::Pipes(_) => port == EXEC_PORT,
+        Streams::Terminal(_) => port == PTY_PORT,
+    };
+    let request = request.filter(fits);
+    if request.is_none() {
+        connection.abort(id);
+    }
+    request
+}

@@ -1,0 +1,202 @@
+//! Sessions beside main: each a stream of the guest's and a client's connection, and a task that
+//! carries frames between them. Begun by the [supervisor](crate::supervisor).
+//!
+//! Nothing is kept here: what one side does not take stays in the other's window or socket, so a slow
+//! client slows its own session and no other (contract G5). When the client goes, the stream is
+//! aborted, and the guest ends the session (contract G6).
+
+use std::rc::Rc;
+
+use boxwood_state::Client;
+use boxwood_state::control::{Exec, Reply, SessionEnd};
+use boxwood_wire::frame::{self, EXEC_PORT, Frame, Kind, PTY_PORT};
+use boxwood_wire::message::{Attachment, Decline, ProcessReply, StartSession};
+use tokio::io::AsyncReadExt;
+use tokio::task::JoinSet;
+
+use crate::clients::{self, Caller};
+use crate::greeting::shorten;
+use crate::link::{Link, LinkError, Stream, StreamWriter};
+use crate::main_io::{self, words};
+use crate::output::{Outgoing, Sender};
+
+/// What the tasks of sessions leave behind: a client whose box ended under its session.
+#[derive(Debug, Default)]
+pub(crate) struct Relays {
+    tasks: JoinSet<Option<Sender>>,
+    bereaved: Vec<Sender>,
+}
+
+impl Relays {
+    /// Begins a session: its client is answered by a task of its own.
+    pub(crate) fn begin(&mut self, link: &Link, exec: &Exec, caller: Caller) {
+        // Those that have ended meanwhile.
+        while let Some(ended) = self.tasks.try_join_next() {
+            self.bereaved.extend(ended.ok().flatten());
+        }
+        let port = if exec.process.terminal.is_some() { PTY_PORT } else { EXEC_PORT };
+        match link.open(port) {
+            Ok(stream) => {
+                let start = StartSession {
+                    process: main_io::process(&exec.process),
+                    timeout_ms: exec.timeout_ms,
+                    attachment: match exec.client {
+                        Client::Attached => Attachment::Attached,
+                        Client::Detached => Attachment::Detached,
+                    },
+                };
+                self.tasks.spawn_local(relay(start, stream, caller));
+            }
+            Err(error) => {
+                let end = SessionEnd::Failed { reason: words(&error) };
+                let last = Outgoing::Last(clients::frame(&Reply::SessionEnded { end }));
+                // The first word to this client: there is room for it.
+                let _ = caller.reply.try_send(last);
+            }
+        }
+    }
+
+    /// The clients whose sessions ended with the box, as their tasks end.
+    pub(crate) fn into_bereaved(self) -> (Vec<Sender>, JoinSet<Option<Sender>>) {
+        (self.bereaved, self.tasks)
+    }
+}
+
+/// Why frames are no longer carried.
+enum End {
+    /// This is the last that the client is told; the guest has closed the stream.
+    Told(Reply),
+    /// The same, and the session goes on without its stream.
+    Released(Reply),
+    /// There is nobody to tell.
+    ClientGone,
+    /// The box has ended, and how is told when it is known.
+    BoxEnded,
+}
+
+/// Carries frames until one side ends. Returns the client if it is still to hear of the box's end.
+async fn relay(start: StartSession, mut stream: Stream, caller: Caller) -> Option<Sender> {
+    let Caller { mut read, mut decoder, reply, hang_up } = caller;
+    let writer = stream.writer();
+    let attachment = start.attachment;
+    let end = {
+        let inward = async {
+            match writer.send_value(&start).await {
+                Err(LinkError::Frame(error)) => {
+                    let reason = boxwood_types::chain(&*error);
+                    return End::Told(Reply::SessionEnded { end: SessionEnd::Failed { reason } });
+                }
+                // The guest's side of the stream says why.
+                Err(_) => return std::future::pending().await,
+                Ok(()) => {}
+            }
+            carry_input(&mut read, &mut decoder, &writer).await;
+            End::ClientGone
+        };
+        tokio::select! {
+            biased;
+            end = carry_output(&mut stream, &reply, attachment) => end,
+            end = inward => end,
+            () = hang_up.heard() => End::ClientGone,
+        }
+    };
+    let last = match end {
+        End::Told(last) => last,
+        End::Released(last) => {
+            stream.abort();
+            last
+        }
+        End::ClientGone => {
+            stream.abort();
+            return None;
+        }
+        End::BoxEnded => return Some(reply),
+    };
+    // A client that has gone needs no last word.
+    let _ = reply.send(Outgoing::Last(clients::frame(&last))).await;
+    None
+}
+
+/// Carries what the guest says to the client.
+async fn carry_output(stream: &mut Stream, reply: &Sender, attachment: Attachment) -> End {
+    loop {
+        let outgoing = match stream.next_frame().await {
+            Ok(Some(Frame { kind: kind @ (Kind::Stdout | Kind::Stderr), payload })) => {
+                let mut whole = frame::header(kind, payload.len()).to_vec();
+                whole.extend_from_slice(&payload);
+                Rc::new(whole)
+            }
+            Ok(Some(frame)) if frame.kind == Kind::Reply => match understand(&frame.payload) {
+                Some(end) => return End::Told(Reply::SessionEnded { end }),
+                None => {
+                    let started = Reply::SessionStarted { session: stream.id() };
+                    match attachment {
+                        Attachment::Attached => clients::frame(&started),
+                        Attachment::Detached => return End::Released(started),
+                    }
+                }
+            },
+            Ok(_) => return lost("the guest broke the protocol of a session".to_owned()),
+            // The guest gave this session up: of itself it does so only when it is asked nonsense.
+            Err(error @ (LinkError::Aborted | LinkError::Frame(_))) => return lost(words(&error)),
+            Err(_) => return End::BoxEnded,
+        };
+        if reply.send(Outgoing::Frame(outgoing)).await.is_err() {
+            return End::ClientGone;
+        }
+    }
+}
+
+fn lost(reason: String) -> End {
+    End::Told(Reply::SessionEnded { end: SessionEnd::Failed { reason } })
+}
+
+/// What a reply of the guest means for the client; `None` when it says that the process runs.
+fn understand(payload: &[u8]) -> Option<SessionEnd> {
+    let failed = |reason: String| Some(SessionEnd::Failed { reason });
+    match frame::parse::<ProcessReply>(payload) {
+        Ok(ProcessReply::Started) => None,
+        Ok(ProcessReply::Exited { status }) => Some(SessionEnd::Exited { status }),
+        Ok(ProcessReply::TimedOut) => Some(SessionEnd::TimedOut),
+        Ok(ProcessReply::Refused { refusal, reason }) => {
+            Some(SessionEnd::Refused { refusal, reason: shorten(reason) })
+        }
+        Ok(ProcessReply::Failed { step, reason }) => {
+            failed(format!("the guest failed at '{}': {}", shorten(step), shorten(reason)))
+        }
+        Ok(ProcessReply::Declined(Decline::Leaving)) => {
+            failed("its main has ended, and the box ends".to_owned())
+        }
+        Ok(ProcessReply::Declined(Decline::TooMany { limit })) => {
+            failed(format!("it runs {limit} commands already, which is the limit"))
+        }
+        Ok(ProcessReply::Conflict) => failed("the guest answered about main".to_owned()),
+        Err(error) => failed(boxwood_types::chain(&error)),
+    }
+}
+
+/// Carries what the client sends to the guest. Returns when the client has broken the protocol; that
+/// it has gone is heard elsewhere.
+async fn carry_input(
+    read: &mut tokio::net::unix::OwnedReadHalf,
+    decoder: &mut frame::Decoder,
+    writer: &StreamWriter,
+) {
+    let mut buffer = vec![0; frame::MAX_BYTES];
+    loop {
+        match decoder.next_frame() {
+            Ok(Some(Frame { kind: kind @ (Kind::Stdin | Kind::StdinEof), payload })) => {
+                if writer.send_frame(kind, &payload).await.is_err() {
+                    // The session's end is on its way, and with it this task's.
+                    return std::future::pending().await;
+                }
+            }
+            Ok(None) => match read.read(&mut buffer).await {
+                Ok(count) if count > 0 => decoder.push(&buffer[..count]),
+                // It sends no more; whether it still listens is heard elsewhere.
+                _ => return std::future::pending().await,
+            },
+            Ok(Some(_)) | Err(_) => return,
+        }
+    }
+}

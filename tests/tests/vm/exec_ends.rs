@@ -1,0 +1,149 @@
+//! Contracts G4, G6 and G9 for `exec`: how sessions end that do not end by themselves. A pipe in the
+//! box tells when the last process of a session is gone.
+
+use std::time::Duration;
+
+use boxwood_tests::{Lab, Running};
+use rustix::process::Signal;
+
+/// A box with a pipe, and what a session's processes hold it by.
+fn watched_box(lab: &Lab) {
+    lab.idle("web");
+    lab.exec(["web", "mkfifo", "/held"]).output().exits(0);
+}
+
+/// Hears when nobody holds the pipe any more.
+fn held(lab: &Lab) -> Running {
+    lab.exec(["web", "sh", "-c", "exec 3</held; echo open; cat <&3"]).spawn()
+}
+
+const HOLD: &str = "exec 4>/held; ";
+
+#[test]
+fn g4_a_timeout_kills_the_whole_tree_and_is_told() {
+    let lab = Lab::new();
+    watched_box(&lab);
+    let heard = held(&lab);
+    let script = format!(
+        "{HOLD} trap '' TERM HUP; setsid sh -c 'trap \"\" TERM HUP; sleep 600' & echo begun; sleep 500"
+    );
+    let run = lab.exec(["--timeout", "1.5", "web", "sh", "-c", &script]).output();
+    let run = run.exits(124).prints("begun\n").explains(&["'sh'", "killed", "1.5 s"]);
+    assert!(run.took > Duration::from_millis(1500), "{run:?}");
+    heard.wait().exits(0).prints("open\n");
+    // A command that ends in time is not touched, and what it left goes on.
+    let run = lab.exec(["--timeout", "100s", "web", "sh", "-c", "echo ok; exit 3"]).output();
+    run.exits(3).prints("ok\n").quietly();
+    lab.remove("web");
+}
+
+#[test]
+fn g4_a_timeout_holds_without_a_client() {
+    let lab = Lab::new();
+    watched_box(&lab);
+    let heard = held(&lab);
+    let script = format!("{HOLD} trap '' TERM HUP; sleep 600; sleep 600");
+    lab.exec(["-d", "--timeout", "500ms", "web", "sh", "-c", &script]).output().exits(0);
+    heard.wait().exits(0).prints("open\n");
+    lab.remove("web");
+}
+
+#[test]
+fn g6_a_session_whose_client_is_killed_is_hung_up() {
+    let lab = Lab::new();
+    watched_box(&lab);
+    let heard = held(&lab);
+    let run = lab.exec(["web", "sh", "-c", &format!("{HOLD} echo ready; sleep 600 & wait")]);
+    let run = run.spawn();
+    run.says("ready");
+    run.signal(Signal::KILL);
+    let gone = heard.wait().exits(0).prints("open\n");
+    assert!(gone.took < Duration::from_secs(30), "{gone:?}");
+    assert_eq!(lab.state("web"), "running");
+    lab.remove("web");
+}
+
+#[test]
+fn g6_who_ignores_the_hang_up_and_term_is_killed_also_when_the_leader_has_gone() {
+    let lab = Lab::new();
+    watched_box(&lab);
+    let heard = held(&lab);
+    let script = format!(
+        "{HOLD} setsid sh -c 'trap \"\" HUP TERM; echo ready; while :; do sleep 600; done' & wait"
+    );
+    let run = lab.exec(["web", "sh", "-c", &script]).spawn();
+    run.says("ready");
+    run.signal(Signal::KILL);
+    // Others do not notice.
+    lab.exec(["web", "echo", "quick"]).output().exits(0).prints("quick\n");
+    heard.wait().exits(0).prints("open\n");
+    lab.remove("web");
+}
+
+#[test]
+fn g6_a_client_that_dies_while_its_input_is_not_read_is_noticed() {
+    let lab = Lab::new();
+    watched_box(&lab);
+    let heard = held(&lab);
+    let run = lab.exec(["-i", "web", "sh", "-c", &format!("{HOLD} echo ready; sleep 600")]);
+    let zeros = std::fs::File::open("/dev/zero").unwrap();
+    let run = run.stdin_from(zeros).spawn();
+    run.says("ready");
+    run.signal(Signal::KILL);
+    heard.wait().exits(0).prints("open\n");
+    lab.remove("web");
+}
+
+#[test]
+fn g6_signals_reach_a_session_whose_input_is_not_read() {
+    let lab = Lab::new();
+    lab.idle("web");
+    let run = lab.exec(["-i", "web", "sh", "-c", "echo ready; exec sleep 600"]);
+    let run = run.stdin_from(std::fs::File::open("/dev/zero").unwrap()).spawn();
+    run.says("ready");
+    run.signal(Signal::TERM);
+    run.wait().exits(143);
+    lab.remove("web");
+}
+
+#[test]
+fn g6_a_reader_that_goes_ends_its_session_and_not_the_box() {
+    let lab = Lab::new();
+    lab.idle("web");
+    let (reader, writer) = std::io::pipe().unwrap();
+    let run = lab.exec(["web", "yes"]).stdout_to(writer).spawn();
+    drop(reader);
+    run.wait().exits(141).quietly();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let run = lab.exec(["web", "yes"]).stdout_to(full).output();
+    run.exits(125).explains(&["can't write", "No space left"]);
+    lab.exec(["web", "echo", "here"]).output().exits(0).prints("here\n");
+    lab.remove("web");
+}
+
+#[test]
+fn g9_sessions_end_with_main() {
+    let lab = Lab::new();
+    for (name, flags) in [("kept", &[][..]), ("gone", &["--rm"])] {
+        let script = "trap 'exit 5' TERM; echo up; sleep 600 & wait";
+        lab.detached(name, flags.iter().chain(&["busybox", "sh", "-c", script]));
+        lab.logged(name, "up\n");
+        let run = lab.exec([name, "sh", "-c", "trap '' TERM HUP; echo ready; sleep 600"]).spawn();
+        run.says("ready");
+        lab.boxwood(["stop", name]).output().exits(0);
+        run.wait().exits(137);
+    }
+    assert_eq!(lab.inspect("kept", "{{.State.ExitCode}}"), "5");
+    lab.remove("kept");
+}
+
+#[test]
+fn h1_sessions_end_with_a_vm_that_dies() {
+    let lab = Lab::new();
+    lab.idle("web");
+    let run = lab.exec(["web", "sh", "-c", "echo ready; sleep 600"]).spawn();
+    run.says("ready");
+    lab.live("web").qemu.kill();
+    run.wait().exits(137).explains(&["ended", "the VM died"]);
+    lab.remove("web");
+}
