@@ -13,6 +13,7 @@ mod sys;
 mod terminal;
 mod times;
 mod verbs;
+mod wishes;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -56,6 +57,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Run(verbs::run::Args),
+    Create(verbs::create::Args),
     Start(verbs::start::Args),
     Exec(verbs::exec::Args),
     Attach(verbs::attach::Args),
@@ -93,6 +95,7 @@ fn main() -> ExitCode {
         // Before anything that might start a thread: QEMU dies with the thread that started it.
         Verb::Shim(args) => return verbs::shim::run(&args),
         Verb::Run(args) => verbs::run::run(args),
+        Verb::Create(args) => verbs::create::run(args),
         Verb::Start(args) => verbs::start::run(args),
         Verb::Exec(args) => verbs::exec::run(args),
         Verb::Attach(args) => verbs::attach::run(args),

@@ -134,6 +134,10 @@ async fn restore_vm(supervisor: &Supervisor, console: File) -> Result<Vm, String
     };
     let templates = Templates::open(&spec.template.store).with_cache(&spec.template.cache);
     let template = templates.get(&spec.template.key).await.map_err(|error| chain(&error))?;
+    if template.disk_digest() != spec.template.disk {
+        // Its memory knows another disk than the box's.
+        return Err("its template was made anew meanwhile: start the box again".to_owned());
+    }
     supervisor.steps.mark("template found");
     let request = RestoreRequest { image, disk, console, user, durability, within: RESTORE };
     let began = std::time::Instant::now();

@@ -59,6 +59,9 @@ pub struct TemplateRef {
     pub cache: PathBuf,
     /// Its key there.
     pub key: String,
+    /// The digest of the disk that it has mounted, of which the box's is a copy; `None`: it has none.
+    #[serde(default)]
+    pub disk: Option<String>,
 }
 
 /// Main or a process beside it, with the image's and the user's wishes already joined.
@@ -108,4 +111,6 @@ pub enum Client {
     Attached,
     /// It goes once the process runs; that stays.
     Detached,
+    /// There is none yet: the box was created to be started later.
+    Later,
 }

@@ -129,3 +129,24 @@ fn boxes_are_found_by_their_labels_states_and_codes() {
     lab.remove("one");
     lab.remove("two");
 }
+
+#[test]
+fn a_box_is_created_now_and_started_later() {
+    let lab = Lab::new();
+    let created = lab.boxwood(["create", "--name", "later", "-e", "A=1", "busybox"]);
+    let created = created.args(["sh", "-c", "echo $A; exit 5"]).output().exits(0).quietly();
+    assert_eq!(created.word(), lab.inspect("later", "{{.Id}}"));
+    assert_eq!(lab.state("later"), "created");
+    lab.boxwood(["wait", "later"]).output().refused(&["never started"]);
+    lab.boxwood(["start", "-a", "later"]).output().exits(5).prints("1\n");
+    lab.boxwood(["start", "-a", "later"]).output().exits(5).prints("1\n");
+    lab.remove("later");
+    // One that is removed at its end waits for its start, too.
+    lab.boxwood(["create", "--rm", "--name", "brief", "busybox", "echo", "hi"]).output().exits(0);
+    lab.boxwood(["ps"]).output().exits(0);
+    lab.boxwood(["start", "-a", "brief"]).output().exits(0).prints("hi\n");
+    assert_eq!(lab.boxes(), [""; 0]);
+    lab.boxwood(["create", "no-such-image"]).output().refused(&["no-such-image"]);
+    lab.boxwood(["create", "--name", "never", "busybox", "true"]).output().exits(0);
+    lab.boxwood(["rm", "never"]).output().exits(0);
+}

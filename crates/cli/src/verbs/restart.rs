@@ -7,7 +7,7 @@ use boxwood_runtime::Runtime;
 use boxwood_runtime::state::{AfterExit, Client};
 use boxwood_types::Signal;
 
-use super::run::grace;
+use crate::wishes::grace;
 use crate::{REFUSED, client, complain, open_runtime, progress, wait_for};
 
 /// Restart boxes

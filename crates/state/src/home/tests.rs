@@ -21,6 +21,7 @@ fn spec(seed: u8, name: &str) -> BoxSpec {
             store: "/nowhere".into(),
             cache: "/nowhere".into(),
             key: "k".into(),
+            disk: None,
         },
         shape: Shape::default(),
         hostname: "h".into(),
