@@ -2,6 +2,9 @@
 //! People run it; it prints tables and asserts nothing about time. Results and leftovers it does
 //! check: a fast wrong answer is no figure.
 
+// People run it and read what it prints.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 mod bake;
 mod codes;
 mod idle;

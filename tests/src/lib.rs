@@ -9,6 +9,9 @@
 //! Nothing here sleeps: every wait is for an event (a process's end, a line of output, a change of
 //! a file) and has a deadline.
 
+// What it has to say belongs to a test's output.
+#![allow(clippy::print_stderr)]
+
 pub mod archive;
 mod binary;
 mod invocation;

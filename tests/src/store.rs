@@ -70,7 +70,7 @@ pub(crate) fn installed() -> PathBuf {
     let user = || {
         let data = variable("XDG_DATA_HOME");
         let data = data.or_else(|| variable("HOME").map(|home| home.join(".local/share")));
-        data.unwrap_or_else(|| PathBuf::from("/tmp")).join("boxwood/store")
+        data.expect("an ordinary user has a HOME").join("boxwood/store")
     };
     variable("BOXWOOD_STORE").unwrap_or_else(|| match binary::is_root() {
         true => PathBuf::from("/var/lib/boxwood/store"),

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::detach::{DetachKeys, Typed, Watch};
-use crate::out::say;
+use crate::out::{say, tell};
 use crate::sys::BROKEN_PIPE;
 use crate::terminal::{self, Raw};
 
@@ -292,11 +292,11 @@ pub(crate) async fn conclude(
             }
         }
         Parting::Detached => {
-            eprintln!("boxwood: detached; box {} goes on", dir.id().short());
+            tell!("detached; box {} goes on", dir.id().short());
             Ok(ExitCode::SUCCESS)
         }
         Parting::Signalled(signal) => {
-            eprintln!("boxwood: left by {signal}; see 'boxwood ps' for the box");
+            tell!("left by {signal}; see 'boxwood ps' for the box");
             Ok(ExitCode::from(128 + signal.number()))
         }
         Parting::BrokenPipe => Ok(ExitCode::from(BROKEN_PIPE)),
@@ -331,9 +331,9 @@ fn lost() -> ExitRecord {
 fn tell_end(exit: &ExitRecord) -> ExitCode {
     match (&exit.reason, &exit.message) {
         (ExitReason::Exited, None) => {}
-        (ExitReason::Exited, Some(message)) => eprintln!("boxwood: {message}"),
-        (reason, None) => eprintln!("boxwood: {reason}"),
-        (reason, Some(message)) => eprintln!("boxwood: {reason}: {message}"),
+        (ExitReason::Exited, Some(message)) => tell!("{message}"),
+        (reason, None) => tell!("{reason}"),
+        (reason, Some(message)) => tell!("{reason}: {message}"),
     }
     ExitCode::from(exit.code)
 }
@@ -386,7 +386,7 @@ async fn write(stream: &mut (impl AsyncWriteExt + Unpin), bytes: &[u8]) -> io::R
 
 fn tell_steps(steps: &[(String, u64)]) {
     for (step, microseconds) in steps {
-        eprintln!("boxwood: {step}: {:.1} ms", *microseconds as f64 / 1000.0);
+        tell!("{step}: {:.1} ms", *microseconds as f64 / 1000.0);
     }
 }
 

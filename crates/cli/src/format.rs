@@ -7,27 +7,30 @@ use gotmpl::{Template, to_value};
 use serde_json::Value;
 
 /// How a listing is printed.
-#[derive(Clone, Debug)]
 pub(crate) enum Format {
     /// These columns: a heading and a field each.
     Table(Vec<(&'static str, &'static str)>),
     /// One JSON object a line.
     Json,
     /// A Go template a line; with headings when it began with `table`.
-    Template { text: String, headings: bool },
+    Template { template: Parsed, headings: bool },
 }
 
 impl Format {
-    /// What `--format` says; without it, a table of these columns.
-    pub(crate) fn new(flag: Option<&str>, columns: &[(&'static str, &'static str)]) -> Self {
-        match flag {
+    /// What `--format` says; without it, a table of these columns. What can't be parsed is refused
+    /// here, whether there will be anything to list or not.
+    pub(crate) fn new(
+        flag: Option<&str>,
+        columns: &[(&'static str, &'static str)],
+    ) -> anyhow::Result<Self> {
+        Ok(match flag {
             None | Some("table") => Format::Table(columns.to_vec()),
             Some("json") => Format::Json,
             Some(text) => match text.strip_prefix("table ") {
-                Some(rest) => Format::Template { text: unescape(rest), headings: true },
-                None => Format::Template { text: unescape(text), headings: false },
+                Some(rest) => Format::Template { template: Parsed::new(rest)?, headings: true },
+                None => Format::Template { template: Parsed::new(text)?, headings: false },
             },
-        }
+        })
     }
 
     /// Prints rows, which are JSON objects. `columns` name the headings of a `table` template.
@@ -49,19 +52,19 @@ impl Format {
                 let heading = columns.iter().map(|(heading, _)| (*heading).to_owned()).collect();
                 print_aligned(heading, rows.iter().map(cells))?;
             }
-            Format::Template { text, headings: false } => {
+            Format::Template { template, headings: false } => {
                 for row in rows {
-                    say!("{}", execute(text, row)?)?;
+                    say!("{}", template.fill(row)?)?;
                 }
             }
-            Format::Template { text, headings: true } => {
+            Format::Template { template, headings: true } => {
                 let all = columns.iter().map(|(heading, field)| {
                     ((*field).to_owned(), Value::String((*heading).to_owned()))
                 });
-                let heading = execute(text, &Value::Object(all.collect()))?;
+                let heading = template.fill(&Value::Object(all.collect()))?;
                 let split = |line: String| line.split('\t').map(str::to_owned).collect();
                 let lines: Vec<String> =
-                    rows.iter().map(|row| execute(text, row)).collect::<Result<_, _>>()?;
+                    rows.iter().map(|row| template.fill(row)).collect::<Result<_, _>>()?;
                 print_aligned(split(heading), lines.into_iter().map(split))?;
             }
         }
@@ -69,26 +72,35 @@ impl Format {
     }
 }
 
-/// A value through a Go template.
-pub(crate) fn execute(text: &str, value: &Value) -> anyhow::Result<String> {
-    let template = Template::new("format")
-        .func("json", functions::json)
-        .func("join", functions::join)
-        .func("lower", functions::lower)
-        .func("upper", functions::upper)
-        .parse(text)
-        .map_err(|error| anyhow!("{error}"))
-        .with_context(|| format!("the --format template '{text}' can't be parsed"))?;
-    let data = to_value(value).map_err(|error| anyhow!("{error}"))?;
-    template
-        .execute_to_string(&data)
-        .map_err(|error| anyhow!("{error}"))
-        .with_context(|| format!("the --format template '{text}' can't be filled in"))
+/// A Go template.
+pub(crate) struct Parsed {
+    text: String,
+    template: Template,
 }
 
-/// Docker lets people write `\t` and `\n` in a format.
-pub(crate) fn unescape(text: &str) -> String {
-    text.replace("\\t", "\t").replace("\\n", "\n")
+impl Parsed {
+    /// Of what was given on the command line: as Docker has it, also with `\t` and `\n`.
+    pub(crate) fn new(given: &str) -> anyhow::Result<Self> {
+        let text = given.replace("\\t", "\t").replace("\\n", "\n");
+        let template = Template::new("format")
+            .func("json", functions::json)
+            .func("join", functions::join)
+            .func("lower", functions::lower)
+            .func("upper", functions::upper)
+            .parse(&text)
+            .map_err(|error| anyhow!("{error}"))
+            .with_context(|| format!("the --format template '{text}' can't be parsed"))?;
+        Ok(Parsed { text, template })
+    }
+
+    /// A value through it.
+    pub(crate) fn fill(&self, value: &Value) -> anyhow::Result<String> {
+        let data = to_value(value).map_err(|error| anyhow!("{error}"))?;
+        self.template
+            .execute_to_string(&data)
+            .map_err(|error| anyhow!("{error}"))
+            .with_context(|| format!("the --format template '{}' can't be filled in", self.text))
+    }
 }
 
 /// What Docker lets templates call besides Go's own functions.
@@ -177,6 +189,7 @@ mod tests {
     #[test]
     fn go_templates_reach_into_json() {
         let value = json!({"State": {"ExitCode": 7, "Running": false}, "Args": ["a", "b"]});
+        let execute = |text: &str, value| Parsed::new(text)?.fill(value);
         assert_eq!(execute("{{.State.ExitCode}}", &value).unwrap(), "7");
         assert_eq!(execute("{{range .Args}}{{.}};{{end}}", &value).unwrap(), "a;b;");
         assert_eq!(execute("{{json .Args}}", &value).unwrap(), r#"["a","b"]"#);

@@ -18,7 +18,7 @@ mod wishes;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use crate::out::say;
+use crate::out::{say, tell};
 use anyhow::Context;
 use boxwood_runtime::{Locations, Runtime};
 use clap::error::ErrorKind;
@@ -135,9 +135,18 @@ fn main() -> ExitCode {
 fn complain(error: &anyhow::Error) {
     let mut parts: Vec<String> = error.chain().map(ToString::to_string).collect();
     parts.dedup();
+    if error.chain().any(is_out_of_files) {
+        parts.push("raise the limit with 'ulimit -n 1024'".to_owned());
+    }
     // What others wrote, a name or a path, must neither break the line nor move the cursor.
     let text: String = parts.join(": ").chars().map(out::printable).collect();
-    eprintln!("boxwood: {text}");
+    tell!("{text}");
+}
+
+fn is_out_of_files(cause: &(dyn std::error::Error + 'static)) -> bool {
+    // An io::Error has no kind for it yet.
+    let code = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    code == Some(sys::EMFILE)
 }
 
 /// Help and version go to standard output and succeed; everything else is bad input, told in one
@@ -162,7 +171,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     let verb = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
     let verb = verb.map(|verb| format!(" {verb}")).unwrap_or_default();
     let help = if error.kind() == ErrorKind::InvalidSubcommand { String::new() } else { verb };
-    eprintln!("boxwood: {}; see 'boxwood{help} --help'", what.trim_start_matches("error: "));
+    tell!("{}; see 'boxwood{help} --help'", what.trim_start_matches("error: "));
     ExitCode::from(REFUSED)
 }
 
@@ -170,7 +179,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn open_runtime() -> anyhow::Result<Runtime> {
     // The kernel's own name for the running file: it works after an upgrade replaced the file, too.
     let own = std::env::current_exe().context("can't find the boxwood binary itself")?;
-    Ok(Runtime::open(Locations::from_environment(), own)?)
+    Ok(Runtime::open(Locations::from_environment()?, own)?)
 }
 
 /// Runs a verb that waits for something. The process ends right after, so a thread that still reads

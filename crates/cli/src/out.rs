@@ -1,5 +1,6 @@
-//! Standard output, for verbs that print results. A reader that has gone ends the program the way a
-//! shell expects; a full disk is an error like any other.
+//! Standard output, for verbs that print results, and standard error, for what there is to say about
+//! them. A reader of results that has gone ends the program the way a shell expects; a full disk is an
+//! error like any other. What can't be said on standard error is not said: the exit code tells.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -20,6 +21,12 @@ pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     written.context("can't write to standard output")
 }
 
+/// Says a line on standard error, if that can be written to.
+pub(crate) fn remark(text: fmt::Arguments<'_>) {
+    // In one piece, so that lines of several processes do not mix.
+    let _ = io::stderr().lock().write_all(format!("boxwood: {text}\n").as_bytes());
+}
+
 /// A character that moves nothing on a terminal.
 pub(crate) fn printable(c: char) -> char {
     if c.is_control() { '\u{fffd}' } else { c }
@@ -36,3 +43,9 @@ macro_rules! say {
     ($($argument:tt)*) => { $crate::out::line(format_args!($($argument)*)) };
 }
 pub(crate) use say;
+
+/// `eprintln!` that starts with our name and leaves the exit code alone where nobody can be told.
+macro_rules! tell {
+    ($($argument:tt)*) => { $crate::out::remark(format_args!($($argument)*)) };
+}
+pub(crate) use tell;

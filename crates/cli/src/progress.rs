@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::on_a_terminal;
+use crate::out::tell;
 
 /// Nothing is shown for work that is done within this time.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -30,7 +31,7 @@ impl Work {
         }
         self.last = Some(text.to_owned());
         if !on_a_terminal() {
-            eprintln!("boxwood: {text}");
+            tell!("{text}");
             return;
         }
         let bar = self.bar.get_or_insert_with(|| {

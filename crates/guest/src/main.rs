@@ -5,6 +5,9 @@
 //! that reaps (`reaper`); after the freeze it does as little distinct work as it can, because under
 //! emulation every instruction is paid for when it runs for the first time.
 
+// Standard error is the VM's console.
+#![allow(clippy::print_stderr)]
+
 mod boot;
 mod cgroup;
 mod connection;

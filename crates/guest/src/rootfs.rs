@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use boxwood_wire::message::Leaving;
 use boxwood_wire::preface::MAX_WARM;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, mount, move_mount};
 
@@ -61,6 +61,7 @@ impl Root {
             .step("mount the box's disk as ext4")?;
         let disk = open_folder("/disk")?;
         refresh_identity()?;
+        resemble_image()?;
         mount("overlay", "/newroot", "overlay", MountFlags::NOATIME, OVERLAY)
             .step("mount the overlay of image and disk")?;
         let root = open_folder("/newroot")?;
@@ -135,6 +136,29 @@ fn disk_options(leaving: Leaving) -> &'static CStr {
 /// No redirects and no metacopies: an image's extended attributes could name other files with them.
 const OVERLAY: &CStr = c"lowerdir=/run/own:/image,upperdir=/disk/upper,workdir=/disk/work,\
     xino=off,index=off,metacopy=off,redirect_dir=nofollow";
+
+/// Gives the directories that hide some of the image's the mode and the owner that the image's have.
+fn resemble_image() -> Result<(), Fault> {
+    resemble("/run/own/etc", "/image/etc")?;
+    // The top directory is the disk's, and the box's own from the first overlay on, which makes this.
+    if std::fs::exists("/disk/work/work").step("look at work/work of the box's disk")? {
+        return Ok(());
+    }
+    resemble("/disk/upper", "/image")
+}
+
+fn resemble(own: &'static str, image: &'static str) -> Result<(), Fault> {
+    let theirs = match rustix::fs::lstat(image) {
+        Ok(theirs) if FileType::from_raw_mode(theirs.st_mode) == FileType::Directory => theirs,
+        // There is none to resemble.
+        Ok(_) | Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno).step_with(|| format!("look at {image}")),
+    };
+    let (user, group) = (Uid::from_raw(theirs.st_uid), Gid::from_raw(theirs.st_gid));
+    rustix::fs::chown(own, Some(user), Some(group))
+        .and_then(|()| rustix::fs::chmod(own, Mode::from_raw_mode(theirs.st_mode)))
+        .step_with(|| format!("give {own} the mode and owner of {image}"))
+}
 
 /// Removes what an earlier run of this box left of the files it is given anew.
 fn refresh_identity() -> Result<(), Fault> {

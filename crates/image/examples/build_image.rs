@@ -2,6 +2,9 @@
 //! `build_image STORE` and one of `load ARCHIVE|LAYOUT`, `import ROOTFS NAME`, `busybox`,
 //! `resolve NAME`, `list`.
 
+// People run it and read what it prints.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 use std::path::Path;
 use std::time::Instant;
 

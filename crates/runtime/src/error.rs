@@ -21,6 +21,21 @@ pub enum Error {
     /// QEMU or a template failed.
     #[error(transparent)]
     Vmm(#[from] boxwood_vmm::Error),
+    /// Nothing says where an ordinary user's boxes are.
+    #[error(
+        "there is no place for boxes, as HOME is not set: \
+         set BOXWOOD_HOME to a directory of this user's own"
+    )]
+    NoHome,
+    /// A relative path, and the directory at hand is gone.
+    #[error("can't tell where {} is", path.display())]
+    Relative {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// More memory than there is.
     #[error("a box of {asked} does not fit into this host, which has {host} of memory")]
     TooMuchMemory {

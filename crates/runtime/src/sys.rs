@@ -13,16 +13,16 @@ use std::process::Command;
 /// # Errors
 /// When the process could not be made, or its exec failed.
 pub(crate) fn spawn_detached(mut command: Command, descriptors: &[OwnedFd]) -> io::Result<()> {
-    let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-    // SAFETY: between fork and exec only system calls are made; `numbers` is read, not changed, and
-    // nothing allocates. The second fork is of a process with one thread: the child itself.
+    let mut numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    // SAFETY: between fork and exec only system calls are made; `numbers` is changed in
+    // place, and nothing allocates. The second fork is of a process with one thread: the child itself.
     unsafe {
         command.pre_exec(move || {
             if libc::setsid() < 0 {
                 return Err(io::Error::last_os_error());
             }
             match libc::fork() {
-                0 => place(&numbers),
+                0 => place(&mut numbers),
                 pid if pid > 0 => libc::_exit(0),
                 _ => Err(io::Error::last_os_error()),
             }
@@ -35,18 +35,16 @@ pub(crate) fn spawn_detached(mut command: Command, descriptors: &[OwnedFd]) -> i
 
 /// Moves the descriptors to 3, 4, 5… and marks everything above them close-on-exec. First out of the
 /// way, then in place, so that no move overwrites one that is still to be moved.
-fn place(numbers: &[RawFd]) -> io::Result<()> {
-    const ROOM: RawFd = 64;
+fn place(numbers: &mut [RawFd]) -> io::Result<()> {
     let check = |result: i32| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) };
     let count = numbers.len() as RawFd;
-    for (index, number) in numbers.iter().enumerate() {
-        let target = ROOM + index as RawFd;
+    for number in numbers.iter_mut() {
         // SAFETY: plain system calls on descriptor numbers of this process, which is about to exec.
-        unsafe { check(libc::dup3(*number, target, libc::O_CLOEXEC))? };
+        *number = unsafe { check(libc::fcntl(*number, libc::F_DUPFD_CLOEXEC, 3 + count))? };
     }
-    for index in 0..count {
+    for (target, number) in (3..).zip(numbers.iter()) {
         // SAFETY: as above.
-        unsafe { check(libc::dup2(ROOM + index, 3 + index))? };
+        unsafe { check(libc::dup2(*number, target))? };
     }
     let first = (3 + count) as libc::c_uint;
     let flag = libc::CLOSE_RANGE_CLOEXEC as libc::c_int;

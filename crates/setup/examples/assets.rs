@@ -1,5 +1,8 @@
 //! Sets up a store and prints what a VM is booted with: `assets STORE_DIR [SHARED_STORE_DIR]...`.
 
+// People run it and read what it prints.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 use std::env;
 use std::error::Error;
 use std::time::Instant;

@@ -1,5 +1,8 @@
 //! Prints what the doctor finds: `doctor HOME [STORE_DIR]`.
 
+// People run it and read what it prints.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 use std::env;
 use std::error::Error;
 use std::path::PathBuf;

@@ -1,5 +1,8 @@
 //! Measures what every start of a box pays here: `timing STORE_DIR [SCRATCH_DIR]`.
 
+// People run it and read what it prints.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 use std::env;
 use std::error::Error;
 use std::fs::File;

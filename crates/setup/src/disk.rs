@@ -34,19 +34,15 @@ impl BlankDisk {
     /// # Errors
     /// [`Error::NoDisk`] if there is none; a cause if it can't be opened.
     pub fn find(stores: &Stores) -> Result<Self, Error> {
-        for store in stores.all() {
+        let found = stores.first(|store| {
             let path = store.join(PLACE);
             match File::open(&path) {
-                Ok(file) => {
-                    if let Some(disk) = Self::open(path, file)? {
-                        return Ok(disk);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(Error::Read { path, source }),
+                Ok(file) => Self::open(path, file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(source) => Err(Error::Read { path, source }),
             }
-        }
-        Err(Error::NoDisk { store: stores.own().to_owned() })
+        })?;
+        found.ok_or_else(|| Error::NoDisk { store: stores.own().to_owned() })
     }
 
     /// The same, or makes it in the user's own store.

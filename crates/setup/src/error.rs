@@ -240,6 +240,18 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether it is that this user may not read something.
+    pub(crate) fn is_denied(&self) -> bool {
+        match self {
+            Error::Stat { source, .. } | Error::Read { source, .. } => {
+                source.kind() == io::ErrorKind::PermissionDenied
+            }
+            _ => false,
+        }
+    }
+}
+
 pub(crate) const BUILD_THE_GUEST: &str = "build it with 'RUSTFLAGS=-Ctarget-feature=+crt-static cargo build --release --target x86_64-unknown-linux-gnu -p boxwood-guest'";
 
 /// What is wrong with a kernel file.

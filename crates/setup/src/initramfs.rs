@@ -43,17 +43,14 @@ impl Initramfs {
         guest: &GuestBinary,
     ) -> Result<Option<Self>, Error> {
         let place = record_place(kernel, guest);
-        for store in stores.all() {
-            let Some(record) = read_record::<Record>(&store.join(&place))? else { continue };
+        stores.first(|store| {
+            let Some(record) = read_record::<Record>(&store.join(&place))? else { return Ok(None) };
             let path = store.join("initramfs").join(&record.file);
-            if record.format == FORMAT
+            let fits = record.format == FORMAT
                 && record.guest == guest.stamp
-                && record.stamp.holds_for(&path)
-            {
-                return Ok(Some(Initramfs { path, sha256: record.sha256 }));
-            }
-        }
-        Ok(None)
+                && record.stamp.holds_for(&path);
+            Ok(fits.then_some(Initramfs { path, sha256: record.sha256 }))
+        })
     }
 
     /// Builds it in the writer's store.

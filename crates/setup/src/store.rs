@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, FlockOperation, access, flock};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
@@ -48,8 +48,23 @@ impl Stores {
         &self.own
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(&self.own).chain(&self.shared).map(PathBuf::as_path)
+    /// What `look` finds in the first store that has it. A shared store may be another's, who has
+    /// closed it: what this user may not read there is not there for this user.
+    pub(crate) fn first<T>(
+        &self,
+        look: impl Fn(&Path) -> Result<Option<T>, Error>,
+    ) -> Result<Option<T>, Error> {
+        if let Some(found) = look(&self.own)? {
+            return Ok(Some(found));
+        }
+        for store in &self.shared {
+            match look(store) {
+                Ok(None) => {}
+                Err(error) if error.is_denied() => {}
+                result => return result,
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -82,10 +97,15 @@ impl FileStamp {
         }
     }
 
-    /// Whether the file is there and is this one. A file that can't be looked at is not.
+    /// Whether the file is there and is this one. A file that this user can't read is not.
     pub(crate) fn holds_for(&self, path: &Path) -> bool {
-        matches!(Self::of(path), Ok(Some(stamp)) if stamp == *self)
+        matches!(Self::of(path), Ok(Some(stamp)) if stamp == *self) && may_read(path)
     }
+}
+
+/// Whether this user may read what is there.
+pub(crate) fn may_read(path: &Path) -> bool {
+    access(path, Access::READ_OK).is_ok()
 }
 
 /// How long something stays after nothing refers to it any more.
@@ -316,6 +336,24 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[test]
+    fn a_shared_store_that_may_not_be_read_has_nothing() {
+        let look = |store: &Path| match store.to_str() {
+            Some("closed") => {
+                let source = io::ErrorKind::PermissionDenied.into();
+                Err(Error::Read { path: store.to_owned(), source })
+            }
+            Some("full") => Ok(Some("found")),
+            _ => Ok(None),
+        };
+        let stores = Stores::new("empty").with_shared("closed");
+        assert_eq!(stores.first(look).unwrap(), None);
+        assert_eq!(stores.with_shared("full").first(look).unwrap(), Some("found"));
+        // One's own store is another matter: what is wrong there is told.
+        let own = Stores::new("closed").with_shared("full");
+        assert!(own.first(look).unwrap_err().is_denied());
+    }
 
     #[test]
     fn a_second_writer_waits_and_is_told_so() {

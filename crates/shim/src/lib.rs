@@ -13,6 +13,7 @@ mod launch;
 mod life;
 mod link;
 mod main_io;
+mod note;
 mod orders;
 mod output;
 mod sessions;
@@ -26,6 +27,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use boxwood_types::BoxId;
+
+use crate::note::note;
 
 /// The hidden verb that runs a shim: `boxwood shim HOME ID`.
 pub const VERB: &str = "shim";
@@ -46,14 +49,14 @@ pub const LISTENER_FD: RawFd = 6;
 pub fn run(home: &Path, id: &BoxId) -> ExitCode {
     let numbers = [STARTER_FD, LOCK_FD, ALIVE_FD, LISTENER_FD];
     let Some([starter, lock, alive, listener]) = sys::take_inherited(numbers) else {
-        eprintln!("boxwood shim: started without a box's descriptors; 'boxwood run' starts shims");
+        note!("started without a box's descriptors; 'boxwood run' starts shims");
         return ExitCode::from(125);
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("boxwood shim: can't start its event loop: {error}");
+            note!("can't start its event loop: {error}");
             return ExitCode::from(125);
         }
     };
@@ -63,7 +66,7 @@ pub fn run(home: &Path, id: &BoxId) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("boxwood shim: {}", boxwood_types::chain(&error));
+            note!("{}", boxwood_types::chain(&error));
             ExitCode::from(125)
         }
     }

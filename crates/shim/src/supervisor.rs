@@ -19,6 +19,7 @@ use crate::clients::{self, Asked, Caller, Wanted};
 use crate::console::Console;
 use crate::life::{Action, Event, Life};
 use crate::link::{Link, StreamWriter};
+use crate::note::note;
 use crate::orders::Orders;
 use crate::output::{Outgoing, Output, Sender};
 use crate::sessions::Relays;
@@ -192,7 +193,7 @@ impl Supervisor {
         }
         if let Err(error) = self.dir.write_record(&self.record) {
             // The box runs on: a full disk must not end it. Its end is written again.
-            eprintln!("boxwood shim: {}", boxwood_types::chain(&error));
+            note!("{}", boxwood_types::chain(&error));
         }
         if first && let Some(starter) = &self.starter {
             self.steps.mark("main started");
@@ -312,7 +313,7 @@ impl Supervisor {
                 match vm.end(REAP).await {
                     Ok(_) => break,
                     // Nothing of the box is touched while its VM may still use it (contract H3).
-                    Err(stuck) => eprintln!("boxwood shim: {}", boxwood_types::chain(&stuck)),
+                    Err(stuck) => note!("{}", boxwood_types::chain(&stuck)),
                 }
             }
         }
@@ -329,7 +330,7 @@ impl Supervisor {
         };
         if let Err(error) = result {
             let text = boxwood_types::chain(&error);
-            eprintln!("boxwood shim: {text}");
+            note!("{text}");
             append(&mut exit.message, &text);
         }
         exit

@@ -1,6 +1,6 @@
 //! Contract H13: bad input gets one clear line and 125, and changes nothing.
 
-use boxwood_tests::Lab;
+use boxwood_tests::{Lab, StoreKind, Tree};
 
 #[test]
 fn h13_arguments_that_are_none_are_refused() {
@@ -107,7 +107,7 @@ fn h13_a_name_that_is_taken_is_refused_with_its_holder() {
 fn h13_boxes_that_are_not_there_are_refused() {
     let lab = Lab::new();
     for verb in ["start", "inspect", "logs", "stop", "kill", "wait", "rm"] {
-        let before = boxwood_tests::Tree::of(lab.home());
+        let before = Tree::of(lab.home());
         let refused = lab.boxwood([verb, "no-such-box"]).output().exits(125);
         // `inspect` shows the list of what it found, as Docker does.
         let shown = if verb == "inspect" { "[]\n" } else { "" };
@@ -122,6 +122,13 @@ fn h13_boxes_that_are_not_there_are_refused() {
 #[test]
 fn h13_templates_of_output_that_cannot_be_read_are_refused() {
     let lab = Lab::new();
+    // There is no box to show, and the template is no better for it.
+    for verb in [&["ps"][..], &["ps", "-q"], &["images"], &["template", "ls"]] {
+        for format in ["{{", "table {{"] {
+            let list = lab.boxwood(verb).args(["--format", format]);
+            lab.refuses(list, &["--format template '{{'"]);
+        }
+    }
     lab.boxwood(["run", "--name", "shown", "busybox", "true"]).output().exits(0);
     lab.refuses(lab.boxwood(["inspect", "--format", "{{.State", "shown"]), &["{{.State"]);
     lab.refuses(lab.boxwood(["ps", "-a", "--format", "{{"]), &["{{"]);
@@ -158,4 +165,34 @@ fn h13_a_full_home_is_refused_and_stays_as_it_was() {
     let boxes = lab.home().join("boxes");
     let names = lab.home().join("names");
     assert_eq!(left, format!("{}:\n\n{}:\n", boxes.display(), names.display()), "{complaint}");
+}
+
+#[test]
+fn h13_settings_of_an_import_that_cannot_be_are_refused() {
+    let lab = Lab::with(StoreKind::OwnImages);
+    let rootfs = lab.folder().join("rootfs");
+    std::fs::create_dir(&rootfs).unwrap();
+    let before = Tree::of(lab.store());
+    for (flag, value, words) in [
+        ("-e", "BAD", &["'BAD'", "NAME=value"][..]),
+        ("-e", "=x", &["'=x'", "NAME=value"]),
+        ("-e", "", &["''", "NAME=value"]),
+        ("-w", "rel", &["'rel'", "absolute"]),
+        ("-w", "", &["''", "absolute"]),
+    ] {
+        let import = lab.boxwood(["import", flag, value]).args([&rootfs]);
+        lab.refuses(import, words);
+    }
+    before.is_still(lab.store());
+}
+
+#[test]
+fn h13_a_low_limit_of_open_files_is_enough_or_is_named() {
+    let lab = Lab::new();
+    let limited = |limit: &str| {
+        let script = format!("ulimit -n {limit}; exec \"$0\" run --rm busybox echo hi");
+        lab.program("sh").args(["-c", &script]).args([lab.binary()]).output()
+    };
+    limited("64").exits(0).prints("hi\n").quietly();
+    limited("8").refused(&["Too many open files", "ulimit -n"]);
 }

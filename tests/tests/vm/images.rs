@@ -423,3 +423,37 @@ fn h1_a_load_that_is_killed_leaves_nothing_after_the_next() {
     assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 0, "temporary files are left");
     lab.run(["app:1", "/bin/busybox", "true"]).output().exits(0);
 }
+
+#[test]
+fn directories_that_every_box_adds_to_keep_the_images_mode_and_owner() {
+    let lab = lab();
+    let layer = Layer::busybox()
+        .entry(EntryType::Directory, "./", b"", |header| {
+            header.set_mode(0o751);
+            header.set_uid(12);
+        })
+        .entry(EntryType::Directory, "etc", b"", |header| {
+            header.set_mode(0o2775);
+            header.set_gid(34);
+        });
+    let image = Image::of(vec![layer.end()]);
+    lab.boxwood(["load"]).stdin(image.docker_archive(&["modes"])).output().exits(0);
+    let look = "/bin/busybox stat -c '%a %u:%g' / /etc";
+    let run = lab.run(["modes", "/bin/sh", "-c", look]).output().exits(0);
+    run.prints("751 12:0\n2775 0:34\n");
+
+    // What a box changes is its own, also when it is started again.
+    let change = format!("{look}; /bin/busybox chmod 711 / /etc; /bin/busybox chown 7 / /etc");
+    let args = ["run", "--name", "changed", "modes", "/bin/sh", "-c", &change];
+    lab.boxwood(args).output().exits(0).prints("751 12:0\n2775 0:34\n");
+    let again = lab.boxwood(["start", "-a", "changed"]).output();
+    again.exits(0).prints("711 7:0\n711 7:34\n");
+    lab.remove("changed");
+
+    // Without anything to resemble they are root's.
+    let bare = Layer::new().file("bin/busybox", 0o755, &std::fs::read("/bin/busybox").unwrap());
+    let image = Image::of(vec![bare.link(EntryType::Symlink, "etc", "bin").end()]);
+    lab.boxwood(["load"]).stdin(image.docker_archive(&["bare"])).output().exits(0);
+    let run = lab.run(["bare", "/bin/busybox", "stat", "-c", "%a %u:%g", "/", "/etc"]);
+    run.output().exits(0).prints("755 0:0\n755 0:0\n");
+}

@@ -292,3 +292,14 @@ fn doctor_says_that_boxes_can_run_here() {
     let json = lab.boxwood(["doctor", "--json"]).output().exits(0);
     assert!(serde_json::from_slice::<Value>(&json.stdout).is_ok(), "{json:?}");
 }
+
+#[test]
+fn relative_places_mean_the_same_to_every_process_of_a_box() {
+    let lab = Lab::new();
+    let script = r#"cd "$BOXWOOD_STORE"; BOXWOOD_STORE=. exec "$0" run --rm busybox echo here"#;
+    let run = lab.program("sh").args(["-c", script]).args([lab.binary()]);
+    run.output().exits(0).prints("here\n").quietly();
+    let script = r#"cd "$BOXWOOD_HOME/.."; BOXWOOD_HOME=home exec "$0" run --rm busybox echo here"#;
+    let run = lab.program("sh").args(["-c", script]).args([lab.binary()]);
+    run.output().exits(0).prints("here\n").quietly();
+}

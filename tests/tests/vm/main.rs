@@ -3,6 +3,8 @@
 
 // A test that can't go on panics; its helpers are tests, too.
 #![allow(clippy::unwrap_used)]
+// What they skip, they say.
+#![allow(clippy::print_stderr)]
 
 mod bad_input;
 mod crashes;
@@ -10,6 +12,7 @@ mod exec;
 mod exec_bad_input;
 mod exec_ends;
 mod images;
+mod installing;
 mod leaving;
 mod lifecycle;
 mod main_process;

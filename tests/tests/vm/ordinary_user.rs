@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use boxwood_tests::{Lab, Tree, is_root};
+use boxwood_tests::{Invocation, Lab, Tree, is_root};
 use rustix::process::Signal;
 
 /// Nobody's id.
@@ -72,5 +72,48 @@ fn h13_a_home_that_an_ordinary_user_may_not_write_is_refused() {
         let run = lab.run(["busybox", "true"]).env("BOXWOOD_HOME", &home).output();
         run.refused(&[home.to_str().unwrap(), "ermission denied"]);
         before.is_still(&others);
+    }
+}
+
+#[test]
+fn h13_a_system_store_that_only_root_may_read_hinders_nobody() {
+    if !is_root() {
+        eprintln!("not root: there is no store that is closed to this user");
+        return;
+    }
+    let lab = Lab::of_user(USER);
+    let (open, kernels) = (lab.folder().join("open"), lab.store().join("kernel"));
+    fs::create_dir(&open).unwrap();
+    let vmlinux = fs::read_dir(kernels).unwrap().map(|entry| entry.unwrap().path());
+    let vmlinux = vmlinux.map(|kernel| kernel.join("vmlinux")).find(|path| path.exists()).unwrap();
+    fs::hard_link(vmlinux, open.join("vmlinux")).unwrap();
+    // In a mount namespace of its own, root's places are there, closed, and the user has nothing.
+    let script = r#"
+        mount -t tmpfs -o mode=755 tmpfs /var/lib
+        (umask 077; mkdir -p /var/lib/boxwood/store/kernel)
+        exec setpriv --reuid "$1" --regid "$1" --clear-groups "$0" doctor"#;
+    let doctor = Invocation::new("unshare").args(["-m", "sh", "-ec", script]);
+    let doctor = doctor.args([lab.binary()]).args([USER.to_string()]);
+    let doctor = doctor
+        .env("BOXWOOD_HOME", lab.folder().join("new"))
+        .env("BOXWOOD_STORE", "")
+        .env("BOXWOOD_KERNEL", open.join("vmlinux"))
+        .output()
+        .exits(0);
+    for part in ["kernel", "empty disk"] {
+        let line = format!("warn  {part:<12}  not ");
+        assert!(doctor.text().contains(&line), "{line}: {doctor:?}");
+    }
+}
+
+#[test]
+fn h13_an_ordinary_user_without_a_home_is_asked_for_a_place() {
+    if !is_root() {
+        eprintln!("not root: there is no other user's temporary directory to look at");
+        return;
+    }
+    let lab = Lab::of_user(USER);
+    for verb in ["ps", "doctor"] {
+        lab.boxwood([verb]).only_env(&[]).output().refused(&["BOXWOOD_HOME"]);
     }
 }

@@ -210,3 +210,31 @@ fn h13_a_home_that_cannot_be_made_is_refused() {
         lab.refuses(run, &[file.to_str().unwrap()]);
     }
 }
+
+#[test]
+fn h13_codes_do_not_depend_on_whether_the_reason_can_be_written() {
+    let lab = Lab::new();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let code = |args: &[&str], code| lab.run(args).stderr_to(full()).output().exits(code);
+    drop(code(&["no-such-image", "true"], 125));
+    drop(code(&["--no-such-flag"], 125));
+    drop(code(&["busybox", "no-such-command"], 127));
+    drop(code(&["busybox", "/etc"], 126));
+    drop(lab.boxwood(["rm", "no-such-box"]).stderr_to(full()).output().exits(125));
+}
+
+#[test]
+fn h7_a_client_that_cannot_write_what_main_says_ends_with_125_and_its_box() {
+    let lab = Lab::new();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let script = "echo lost >&2; exec sleep 600";
+    let run = lab.boxwood(["run", "--name", "mute", "busybox", "sh", "-c", script]);
+    drop(run.stderr_to(full()).output().exits(125));
+    drop(lab.boxwood(["wait", "mute"]).output().exits(0).prints("143\n"));
+    lab.remove("mute");
+    let run = lab.run(["busybox", "sh", "-c", "echo lost; exec sleep 600"]);
+    run.stdout_to(full())
+        .output()
+        .exits(125)
+        .explains(&["what the command wrote", "No space left"]);
+}

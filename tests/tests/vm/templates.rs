@@ -244,3 +244,19 @@ fn a_busy_host_does_not_hinder_a_bake() {
     drop(loads);
     run.exits(0).prints("hi\n");
 }
+
+#[test]
+fn s1_a_template_with_a_damaged_manifest_is_listed_and_can_be_removed() {
+    let lab = Lab::with(StoreKind::OwnTemplates);
+    let key = "0".repeat(32);
+    let damaged = lab.store().join("templates").join(&key);
+    fs::create_dir_all(&damaged).unwrap();
+    fs::write(damaged.join("manifest.json"), "{").unwrap();
+    let listed = lab.boxwood(["template", "ls", "--format", "{{.Key}} {{.Checked}}"]).output();
+    listed.exits(0).prints(format!("{key} damaged\n")).explains(&[&key, "manifest"]);
+    let table = lab.boxwood(["template", "ls"]).output().exits(0);
+    assert!(table.text().contains("damaged"), "{table:?}");
+    lab.boxwood(["template", "rm", "000"]).output().exits(0).prints("000\n").quietly();
+    assert!(!damaged.exists());
+    lab.boxwood(["template", "ls", "-q"]).output().exits(0).prints("").quietly();
+}

@@ -21,7 +21,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let report = wait_for(async { Ok(examine(&Locations::from_environment()).await?) })?;
+    let report = wait_for(async { Ok(examine(&Locations::from_environment()?).await?) })?;
     if args.json {
         say!("{}", serde_json::to_string_pretty(&report)?)?;
     } else {

@@ -12,6 +12,7 @@ use boxwood_runtime::{ExecRequest, FromShim, Listed, Session};
 
 use crate::client::{Client, Input, Manner, Parting, Screen, Timings, Whose};
 use crate::detach::{self, DetachKeys};
+use crate::out::tell;
 use crate::sys::BROKEN_PIPE;
 use crate::{envfile, open_runtime, terminal, wait_for};
 
@@ -179,7 +180,7 @@ fn conclude(listed: &Listed, parting: Parting, timed_out: &str) -> anyhow::Resul
         Parting::Told(Reply::SessionEnded { end }) => match end {
             SessionEnd::Exited { status } => status.shell_code(),
             SessionEnd::TimedOut => {
-                eprintln!("boxwood: {timed_out}");
+                tell!("{timed_out}");
                 TIMED_OUT
             }
             SessionEnd::Refused { refusal, reason } => {
@@ -190,14 +191,14 @@ fn conclude(listed: &Listed, parting: Parting, timed_out: &str) -> anyhow::Resul
         },
         Parting::Told(Reply::Refused { state, message }) => bail!("box {id} is {state}: {message}"),
         Parting::Told(Reply::Ended { exit }) => {
-            eprintln!("boxwood: box {id} ended, and the command with it: {}", exit.reason);
+            tell!("box {id} ended, and the command with it: {}", exit.reason);
             KILLED
         }
         Parting::Told(_) | Parting::HungUp => {
             bail!("the shim of box {id} ended without a word; see 'boxwood inspect {id}'")
         }
         Parting::Detached => {
-            eprintln!("boxwood: detached; the command goes on in box {id}");
+            tell!("detached; the command goes on in box {id}");
             0
         }
         Parting::Signalled(signal) => 128 + signal.number(),

@@ -9,7 +9,7 @@ use boxwood_types::ByteSize;
 use serde_json::{Value, json};
 
 use crate::format::Format;
-use crate::out::say;
+use crate::out::{say, tell};
 use crate::{open_runtime, times};
 
 const COLUMNS: [(&str, &str); 5] = [
@@ -41,12 +41,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let format = if args.json { Some("json") } else { args.format.as_deref() };
+    let format = Format::new(format, &COLUMNS)?;
     let images = open_runtime()?.images()?.list()?;
     let now = Moment::now();
     let mut rows = Vec::new();
     for image in &images {
         if let Some(damage) = &image.damaged {
-            eprintln!("boxwood: image {}: {damage}", image.id.short());
+            tell!("image {}: {damage}", image.id.short());
         }
         let mut names: Vec<(&str, &str)> =
             image.names.iter().map(|name| (name.familiar_repository(), name.tag())).collect();
@@ -61,8 +63,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ids.into_iter().try_for_each(|id| say!("{id}"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let format = if args.json { Some("json") } else { args.format.as_deref() };
-    Format::new(format, &COLUMNS).print(&rows, &COLUMNS)?;
+    format.print(&rows, &COLUMNS)?;
     Ok(ExitCode::SUCCESS)
 }
 

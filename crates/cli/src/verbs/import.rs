@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::bail;
+use boxwood_runtime::Error;
 use boxwood_runtime::image::{ImageConfig, Import, Source};
 use boxwood_types::ImageName;
 
@@ -40,6 +42,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    args.check()?;
     let source = if args.source == Path::new("-") {
         Source::Stream(Box::new(io::stdin()))
     } else {
@@ -60,4 +63,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     work.done();
     say!("{}", loaded.id)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    /// Refuses what `run` would refuse of its own flags.
+    fn check(&self) -> anyhow::Result<()> {
+        let named = |setting: &&String| setting.find('=').is_some_and(|at| at > 0);
+        if let Some(setting) = self.env.iter().find(|setting| !named(setting)) {
+            bail!("invalid environment variable '{setting}': write NAME=value");
+        }
+        match &self.workdir {
+            Some(path) if !path.starts_with('/') => Err(Error::BadWorkdir(path.clone()).into()),
+            _ => Ok(()),
+        }
+    }
 }

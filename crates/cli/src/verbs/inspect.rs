@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use boxwood_runtime::view;
 use serde_json::Value;
 
+use crate::format::Parsed;
 use crate::out::say;
-use crate::{REFUSED, complain, format, open_runtime, times};
+use crate::{REFUSED, complain, open_runtime, times};
 
 /// Show everything about boxes
 #[derive(Debug, clap::Args)]
@@ -39,8 +40,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => say!("{:#}", Value::Array(views))?,
         Some("json") => say!("{}", Value::Array(views))?,
         Some(template) => {
+            let template = Parsed::new(template)?;
             for view in &views {
-                say!("{}", format::execute(&format::unescape(template), view)?)?;
+                say!("{}", template.fill(view)?)?;
             }
         }
     }

@@ -57,6 +57,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let format = if args.json { Some("json") } else { args.format.as_deref() };
+    let format = Format::new(format, &COLUMNS)?;
     let runtime = open_runtime()?;
     runtime.recover()?;
     let mut listed = runtime.list(&mut |error| complain(&error.into()))?;
@@ -72,8 +74,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         rows.iter().filter_map(|row| row["ID"].as_str()).try_for_each(|id| say!("{id}"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let format = if args.json { Some("json") } else { args.format.as_deref() };
-    Format::new(format, &COLUMNS).print(&rows, &COLUMNS)?;
+    format.print(&rows, &COLUMNS)?;
     Ok(ExitCode::SUCCESS)
 }
 

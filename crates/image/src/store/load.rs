@@ -56,6 +56,7 @@ impl ImageStore {
         source: Source,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Loaded>, ImageError> {
+        self.sweep();
         let input = input_name(&source);
         let (blobs, stem) = self.blobs(source, progress)?;
         let plans = archive::plan(&*blobs, stem.as_deref())

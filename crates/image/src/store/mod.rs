@@ -10,7 +10,8 @@
 //!
 //! Each file appears whole, by rename, after it is on the disk: first the block image, then its
 //! record, then its names. Readers take no lock. Whoever changes the store first removes what dead
-//! writers left: temporaries whose lock is free, and block images without a record.
+//! writers left: temporaries whose lock is free, and block images without a record. Whoever lists it
+//! or loads what it has already does so, too, if there are temporaries.
 
 mod build;
 mod load;

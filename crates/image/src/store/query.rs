@@ -121,6 +121,7 @@ impl ImageStore {
 
     /// All images, the newest first.
     pub fn list(&self) -> Result<Vec<ImageSummary>, ImageError> {
+        self.sweep();
         let tags = self.tags()?;
         let mut list = Vec::new();
         for id in self.ids()? {

@@ -82,6 +82,14 @@ impl ImageStore {
         temp.place(path)
     }
 
+    /// Removes what dead writers left, for those who are about to read. A look, when there is nothing;
+    /// who may not write to the store leaves it to others.
+    pub(super) fn sweep(&self) {
+        if files(&self.temp_dir()).is_ok_and(|left| !left.is_empty()) {
+            let _ = self.lock().and_then(|lock| self.remove_leftovers(&lock));
+        }
+    }
+
     /// Removes temporaries of dead writers, and block images that never got their record.
     pub(super) fn remove_leftovers(&self, _lock: &StoreLock) -> Result<(), ImageError> {
         for path in files(&self.temp_dir())? {

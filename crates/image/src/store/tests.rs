@@ -2,7 +2,7 @@
 
 use std::io::{Cursor, Write};
 
-use super::{ImageStore, Source};
+use super::{ImageStore, Removal, Source};
 use crate::config::ImageConfig;
 use crate::error::ImageError;
 use crate::import::Import;
@@ -87,4 +87,24 @@ fn a_stream_above_its_limit_is_not_kept() {
     assert!(store.spool(&mut &b"0123456789"[..], spool, &mut |_| {}).is_ok());
     let error = store.spool(&mut &b"0123456789a"[..], spool, &mut |_| {}).unwrap_err();
     assert_eq!(error.to_string(), "x has more than 10 bytes uncompressed");
+}
+
+#[test]
+fn h1_what_a_killed_writer_left_goes_at_the_next_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ImageStore::open(dir.path()).unwrap();
+    let alive = store.temp().unwrap();
+    let left = store.temp_dir().join("left");
+    let nothing = || Source::Stream(Box::new(std::io::empty()));
+    let looks: [&dyn Fn(); 3] = [
+        &|| drop(store.list().unwrap()),
+        &|| drop(store.load(nothing(), &mut |_| {}).unwrap_err()),
+        &|| drop(store.remove("none", Removal::Forced(&|_| None)).unwrap_err()),
+    ];
+    for look in looks {
+        std::fs::write(&left, "half an image").unwrap();
+        look();
+        assert!(!left.exists());
+    }
+    assert!(alive.path().exists(), "its writer lives");
 }

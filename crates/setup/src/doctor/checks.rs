@@ -170,8 +170,8 @@ fn space(home: &Path) -> Check {
 fn judge_space(home: &Path, free: u64) -> Check {
     const NAME: &str = "free space";
     let detail = format!("{} free for {}", ByteSize::from_bytes(free), home.display());
-    let remedy =
-        "free some space ('boxwood image prune'), or choose another home with BOXWOOD_HOME";
+    let remedy = "free some space ('boxwood rm', 'boxwood rmi', 'boxwood template rm'), \
+                  or choose another home with BOXWOOD_HOME";
     match free {
         0..SPACE_NEEDED => Check::fail(NAME, detail, remedy),
         SPACE_NEEDED..SPACE_WISHED => Check::warn(NAME, detail, remedy),
@@ -273,7 +273,13 @@ mod tests {
             (SPACE_NEEDED, Status::Warn),
             (SPACE_WISHED, Status::Ok),
         ] {
-            assert_eq!(judge_space(home, free).status, status, "{free}");
+            let check = judge_space(home, free);
+            assert_eq!(check.status, status, "{free}");
+            // What is advised has to be there.
+            let remedy = check.remedy.unwrap_or_default();
+            let verbs: Vec<&str> = remedy.split('\'').skip(1).step_by(2).collect();
+            let all: &[&str] = &["boxwood rm", "boxwood rmi", "boxwood template rm"];
+            assert_eq!(verbs, if status == Status::Ok { &[] } else { all });
         }
     }
 

@@ -13,8 +13,8 @@ use crate::error::Error;
 use crate::progress::Progress;
 use crate::sources::KernelSource;
 use crate::store::{
-    FileStamp, Stores, Writer, hash, hash_parts, make_directory, read_bounded, read_record, sync,
-    write_synced,
+    FileStamp, Stores, Writer, hash, hash_parts, make_directory, may_read, read_bounded,
+    read_record, sync, write_synced,
 };
 
 use fetch::Found;
@@ -51,12 +51,7 @@ struct Record {
 impl Kernel {
     /// The kernel for this source in the first store that has one. Costs a handful of system calls.
     pub(crate) fn find(stores: &Stores, source: &KernelSource) -> Result<Option<Self>, Error> {
-        for store in stores.all() {
-            if let Some(kernel) = Self::find_in(store, source)? {
-                return Ok(Some(kernel));
-            }
-        }
-        Ok(None)
+        stores.first(|store| Self::find_in(store, source))
     }
 
     fn find_in(store: &Path, source: &KernelSource) -> Result<Option<Self>, Error> {
@@ -71,7 +66,7 @@ impl Kernel {
         }
         let kernel = Kernel { directory: store.join("kernel").join(&record.id), record };
         let complete = kernel.record.vmlinux.holds_for(&kernel.vmlinux())
-            && kernel.modules().all(|(_, path)| path.is_file());
+            && kernel.modules().all(|(_, path)| path.is_file() && may_read(&path));
         Ok(complete.then_some(kernel))
     }
 

@@ -104,8 +104,8 @@ pub enum Progress {
 pub struct TemplateInfo {
     /// Its key.
     pub key: String,
-    /// What it was made with.
-    pub manifest: Manifest,
+    /// What it was made with, or why that can't be said: it will be made again when it is needed.
+    pub manifest: Result<Manifest, String>,
     /// What it takes on the disk, in bytes.
     pub disk_bytes: u64,
     /// Whether it was checked since the host booted.
@@ -212,7 +212,7 @@ impl Templates {
         Ok(template)
     }
 
-    /// All templates whose manifest can be read, in the order of their keys.
+    /// All templates, in the order of their keys.
     ///
     /// # Errors
     /// When the directory is there and can't be read.
@@ -220,12 +220,16 @@ impl Templates {
         let mut all = Vec::new();
         for key in self.keys("")? {
             let files = self.files(key);
-            let Ok(manifest) = Manifest::read(&files.manifest()) else { continue };
+            let manifest = Manifest::read(&files.manifest());
+            if manifest.is_err() && !files.dir.exists() {
+                // Somebody has just removed it.
+                continue;
+            }
             all.push(TemplateInfo {
                 key: key.to_string(),
                 disk_bytes: files.disk_bytes(),
-                verified: verify::is_stamped(&files),
-                manifest,
+                verified: manifest.is_ok() && verify::is_stamped(&files),
+                manifest: manifest.map_err(|error| format!("its manifest: {error}")),
             });
         }
         Ok(all)

@@ -220,6 +220,26 @@ async fn a_removed_template_is_gone_and_who_has_it_open_can_restore_it() {
 }
 
 #[tokio::test]
+async fn s1_a_template_with_a_damaged_manifest_is_listed_as_such_and_can_be_removed() {
+    let guinea = Guinea::new();
+    let store = guinea.dir.path().join("templates");
+    let [damaged, empty] = ["0", "1"].map(|digit| digit.repeat(32));
+    for key in [&damaged, &empty] {
+        fs::create_dir_all(store.join(key)).unwrap();
+    }
+    fs::write(store.join(&damaged).join("manifest.json"), "{").unwrap();
+    let list = guinea.templates.list().unwrap();
+    let keys: Vec<&String> = list.iter().map(|info| &info.key).collect();
+    assert_eq!(keys, [&damaged, &empty]);
+    for info in &list {
+        assert!(info.manifest.as_ref().is_err_and(|why| why.starts_with("its manifest: ")));
+        assert!(!info.verified);
+        guinea.templates.remove(&info.key).await.unwrap();
+    }
+    assert!(guinea.templates.list().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_key_never_names_a_file_elsewhere() {
     let guinea = Guinea::new();
     let outside = guinea.dir.path().join("outside");
