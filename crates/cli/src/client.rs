@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use boxwood_runtime::state::control::{Reply, SessionAct};
-use boxwood_runtime::state::{BoxDir, ExitRecord};
-use boxwood_runtime::{FromShim, Runtime, ShimReader, ShimWriter, Started};
-use boxwood_types::{BoxId, ExitReason, Signal, WindowSize};
+use boxwood_runtime::state::{BoxDir, ExitRecord, StateError};
+use boxwood_runtime::{Error, FromShim, Runtime, ShimReader, ShimWriter, Started};
+use boxwood_types::{ExitReason, ExitStatus, Signal, WindowSize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -95,6 +95,32 @@ pub(crate) struct Client<'a> {
     pub(crate) whose: Whose,
 }
 
+/// Words that wait for a process that can't be told.
+const UNTOLD: usize = 64;
+/// Interrupts after which a client leaves, whatever became of the ones before: as Docker's does.
+const INTERRUPTS: u32 = 3;
+
+/// When a client stops handing signals on and goes.
+struct Patience {
+    /// It leaves at the first signal that takes its terminal away.
+    gives_back_terminal: bool,
+    interrupts: u32,
+}
+
+impl Patience {
+    fn new(input: &Input) -> Self {
+        let gives_back_terminal = matches!(input, Input::Terminal(_));
+        Patience { gives_back_terminal, interrupts: 0 }
+    }
+
+    fn is_over(&mut self, signal: Signal) -> bool {
+        self.interrupts += u32::from(matches!(signal, Signal::INT | Signal::TERM));
+        // The terminal has gone, or somebody wants us to give it back.
+        let taken_away = matches!(signal, Signal::HUP | Signal::TERM);
+        self.interrupts >= INTERRUPTS || self.gives_back_terminal && taken_away
+    }
+}
+
 /// What is to be told beside the streams.
 #[derive(Clone, Copy, Debug)]
 enum Word {
@@ -141,30 +167,44 @@ impl Client<'_> {
         session: watch::Receiver<Option<u32>>,
         manner: &Manner,
     ) -> anyhow::Result<Parting> {
-        let mut running = session.clone();
-        loop {
-            let word = tokio::select! {
-                Some(word) = words.recv() => word,
-                // A terminal may have had another size when the process was described.
-                Ok(()) = running.changed() => match manner.screen {
-                    Screen::Terminal => Word::Resized,
-                    Screen::None => continue,
-                },
-                else => return std::future::pending().await,
-            };
-            match word {
-                // The terminal has gone, or somebody wants us to give it back.
-                Word::Signal(signal @ (Signal::HUP | Signal::TERM))
-                    if matches!(manner.input, Input::Terminal(_)) =>
-                {
-                    return Ok(Parting::Signalled(signal));
-                }
+        let (told, mut untold) = mpsc::channel(UNTOLD);
+        let deliver = async {
+            while let Some(word) = untold.recv().await {
                 // A process that has just ended can't be told: its end is on its way.
-                Word::Signal(signal) => drop(self.signal(signal, &session).await),
-                // Before it runs it is not told: it will be when it does.
-                Word::Resized if session.borrow().is_none() => {}
-                Word::Resized => drop(self.resize(terminal::size(), &session).await),
+                match word {
+                    Word::Signal(signal) => drop(self.signal(signal, &session).await),
+                    // Before it runs it is not told: it will be when it does.
+                    Word::Resized if session.borrow().is_none() => {}
+                    Word::Resized => drop(self.resize(terminal::size(), &session).await),
+                }
             }
+            std::future::pending().await
+        };
+        let hear = async {
+            let mut patience = Patience::new(&manner.input);
+            let mut running = session.clone();
+            loop {
+                let word = tokio::select! {
+                    Some(word) = words.recv() => word,
+                    // A terminal may have had another size when the process was described.
+                    Ok(()) = running.changed() => match manner.screen {
+                        Screen::Terminal => Word::Resized,
+                        Screen::None => continue,
+                    },
+                    else => return std::future::pending().await,
+                };
+                if let Word::Signal(signal) = word
+                    && patience.is_over(signal)
+                {
+                    return Parting::Signalled(signal);
+                }
+                // One that nobody takes for so long is one too many.
+                let _ = told.try_send(word);
+            }
+        };
+        tokio::select! {
+            parting = hear => Ok(parting),
+            () = deliver => unreachable!("it waits for ever"),
         }
     }
 
@@ -242,34 +282,49 @@ pub(crate) async fn conclude(
             anyhow::bail!("box {} is {state}: {message}", dir.id().short())
         }
         Parting::Told(_) | Parting::HungUp => {
-            let listed = runtime.find(dir.id().as_str())?;
-            Ok(tell_end(&runtime.wait(listed).await?))
+            let id = dir.id().as_str();
+            let ended = async { runtime.wait(runtime.find(id)?).await };
+            match ended.await {
+                Ok(exit) => Ok(tell_end(&exit)),
+                // It was to be removed at its end, so its result went with its shim.
+                Err(Error::State(StateError::NoSuchBox(_))) => Ok(tell_end(&lost())),
+                Err(error) => Err(error.into()),
+            }
         }
         Parting::Detached => {
             eprintln!("boxwood: detached; box {} goes on", dir.id().short());
             Ok(ExitCode::SUCCESS)
         }
-        Parting::Signalled(signal) => Ok(ExitCode::from(128 + signal.number())),
+        Parting::Signalled(signal) => {
+            eprintln!("boxwood: left by {signal}; see 'boxwood ps' for the box");
+            Ok(ExitCode::from(128 + signal.number()))
+        }
         Parting::BrokenPipe => Ok(ExitCode::from(BROKEN_PIPE)),
     }
 }
 
-/// Waits until main runs, prints the box's id, and goes.
-pub(crate) async fn until_started(started: Started, id: &BoxId) -> anyhow::Result<ExitCode> {
-    let Started { mut reader, .. } = started;
+/// Waits until main runs, says so by printing `name`, and goes.
+pub(crate) async fn until_started(started: Started, name: &str) -> anyhow::Result<ExitCode> {
+    let Started { mut reader, dir, .. } = started;
     loop {
         match reader.next().await? {
             Some(FromShim::Reply(Reply::Started { .. })) => {
-                say!("{id}")?;
+                say!("{name}")?;
                 return Ok(ExitCode::SUCCESS);
             }
             Some(FromShim::Reply(Reply::Ended { exit })) => {
                 return Ok(tell_end(&exit));
             }
             Some(_) => {}
-            None => anyhow::bail!("the shim of box {} ended without a word", id.short()),
+            None => anyhow::bail!("the shim of box {} ended without a word", dir.id().short()),
         }
     }
+}
+
+/// The end of a box of which nothing is left.
+fn lost() -> ExitRecord {
+    let status = ExitStatus::Unknown;
+    ExitRecord { status, reason: ExitReason::Lost, code: status.shell_code(), message: None }
 }
 
 /// Says what there is to say about an end and turns it into an exit code.

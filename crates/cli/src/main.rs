@@ -4,13 +4,16 @@
 mod client;
 mod detach;
 mod envfile;
+mod filter;
 mod format;
+mod labels;
 mod out;
 mod progress;
 mod sys;
 mod terminal;
 mod times;
 mod verbs;
+mod wishes;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -54,6 +57,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Run(verbs::run::Args),
+    Create(verbs::create::Args),
     Start(verbs::start::Args),
     Exec(verbs::exec::Args),
     Attach(verbs::attach::Args),
@@ -62,9 +66,13 @@ enum Verb {
     Logs(verbs::logs::Args),
     Stop(verbs::stop::Args),
     Kill(verbs::kill::Args),
+    Restart(verbs::restart::Args),
+    Pause(verbs::pause::Args),
+    Unpause(verbs::unpause::Args),
     Wait(verbs::wait::Args),
     Rm(verbs::rm::Args),
     Rename(verbs::rename::Args),
+    Prune(verbs::prune::Args),
     Images(verbs::images::Args),
     Load(verbs::load::Args),
     Import(verbs::import::Args),
@@ -87,6 +95,7 @@ fn main() -> ExitCode {
         // Before anything that might start a thread: QEMU dies with the thread that started it.
         Verb::Shim(args) => return verbs::shim::run(&args),
         Verb::Run(args) => verbs::run::run(args),
+        Verb::Create(args) => verbs::create::run(args),
         Verb::Start(args) => verbs::start::run(args),
         Verb::Exec(args) => verbs::exec::run(args),
         Verb::Attach(args) => verbs::attach::run(args),
@@ -95,9 +104,13 @@ fn main() -> ExitCode {
         Verb::Logs(args) => verbs::logs::run(&args),
         Verb::Stop(args) => verbs::stop::run(&args),
         Verb::Kill(args) => verbs::kill::run(&args),
+        Verb::Restart(args) => verbs::restart::run(&args),
+        Verb::Pause(args) => verbs::pause::run(&args),
+        Verb::Unpause(args) => verbs::unpause::run(&args),
         Verb::Wait(args) => verbs::wait::run(&args),
         Verb::Rm(args) => verbs::rm::run(&args),
         Verb::Rename(args) => verbs::rename::run(&args),
+        Verb::Prune(args) => verbs::prune::run(&args),
         Verb::Images(args) => verbs::images::run(&args),
         Verb::Load(args) => verbs::load::run(&args),
         Verb::Import(args) => verbs::import::run(&args),

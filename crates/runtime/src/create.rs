@@ -51,6 +51,8 @@ impl Runtime {
             match self.home.create(&spec) {
                 Ok(new) => return Ok((new, spec)),
                 Err(StateError::NameTaken { .. }) if request.name.is_none() => {}
+                // The one that has it may be lost, and was to be removed at its end.
+                Err(StateError::NameTaken { .. }) if attempt == 0 => self.recover()?,
                 Err(error) => return Err(error.into()),
             }
         }

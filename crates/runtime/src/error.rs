@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use boxwood_types::{BoxId, BoxState, ByteSize};
 
@@ -79,6 +80,22 @@ pub enum Error {
         /// The box.
         id: BoxId,
     },
+    /// The shim is there and does not answer in time, so nobody knows what it does.
+    #[error(
+        "box {} did not answer within {} s: nothing of it was touched; look at its shim (pid {}) \
+         and its QEMU (pid {}), which may be stopped",
+        id.short(), within.as_secs(), pid(*shim), pid(*vmm)
+    )]
+    NoAnswer {
+        /// The box.
+        id: BoxId,
+        /// How long it had.
+        within: Duration,
+        /// The process id of its shim, if it is known.
+        shim: Option<u32>,
+        /// The process id of its VM, if it is known.
+        vmm: Option<u32>,
+    },
     /// What the shim says is not understood.
     #[error("the shim of box {} says what this version does not understand", id.short())]
     ShimProtocol {
@@ -130,4 +147,8 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+fn pid(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
 }

@@ -8,6 +8,7 @@ use boxwood_types::{BoxState, WindowSize};
 
 use crate::request::{DEFAULT_TERM, check_env, check_workdir, env_name, join_env};
 use crate::shim_client::{self, ShimReader, ShimWriter};
+use crate::wait::{ANSWER, in_time};
 use crate::{Error, Listed, Runtime};
 
 /// A process as a user describes it. What is not said is as the box has it, not as main changed it.
@@ -120,7 +121,7 @@ impl Runtime {
     /// Tells a shim something and waits until it has heard it. That it has gone is no error.
     pub(crate) async fn tell(&self, dir: &BoxDir, request: &Request) -> Result<(), Error> {
         if let Some((mut reader, _writer)) = shim_client::ask(dir, request).await? {
-            reader.next().await?;
+            in_time(dir, ANSWER, reader.next()).await?;
         }
         Ok(())
     }

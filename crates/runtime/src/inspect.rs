@@ -27,7 +27,8 @@ pub fn view(listed: &Listed, time: &dyn Fn(Moment) -> String) -> Value {
         "Image": spec.image.id.as_str(),
         "State": {
             "Status": record.state.to_string(),
-            "Running": record.state == BoxState::Running,
+            // As with Docker, what is paused runs, too.
+            "Running": matches!(record.state, BoxState::Running | BoxState::Paused),
             "Paused": record.state == BoxState::Paused,
             "Restarting": record.state == BoxState::Restarting,
             "Dead": record.state == BoxState::Failed,
@@ -48,6 +49,7 @@ pub fn view(listed: &Listed, time: &dyn Fn(Moment) -> String) -> Value {
             "Cmd": texts(command),
             "WorkingDir": spec.process.cwd.display(),
             "Image": spec.image.name,
+            "Labels": spec.labels,
             "OpenStdin": spec.process.open_stdin,
             "Tty": spec.process.terminal.is_some(),
             "StopSignal": spec.stop.signal.to_string(),

@@ -5,6 +5,7 @@ use boxwood_state::control::{Reply, Request};
 use boxwood_types::Signal;
 
 use crate::shim_client::{self, FromShim};
+use crate::wait::{ANSWER, LEAVE, in_time};
 use crate::{Error, Listed, Runtime};
 
 impl Runtime {
@@ -14,12 +15,7 @@ impl Runtime {
     /// # Errors
     /// When the shim can't be asked. That it has gone is none: then the box has ended.
     pub async fn forward(&self, dir: &BoxDir, signal: Signal) -> Result<(), Error> {
-        if let Some((mut reader, _writer)) =
-            shim_client::ask(dir, &Request::Signal { signal }).await?
-        {
-            reader.next().await?;
-        }
-        Ok(())
+        self.tell(dir, &Request::Signal { signal }).await
     }
 
     /// Sends main a signal. Returns when the shim has handed it on; for KILL, when the box has ended.
@@ -37,7 +33,7 @@ impl Runtime {
         }
         let asked = shim_client::ask(&listed.dir, &Request::Signal { signal }).await?;
         let Some((mut reader, _writer)) = asked else { return Err(not_running()) };
-        match reader.next().await? {
+        match in_time(&listed.dir, ANSWER, reader.next()).await? {
             Some(FromShim::Reply(Reply::Refused { state, message })) => {
                 return Err(Error::Refused { id: listed.spec.id.clone(), state, message });
             }
@@ -45,7 +41,7 @@ impl Runtime {
             None => return Err(Error::ShimLost { id: listed.spec.id.clone() }),
         }
         if signal == Signal::KILL {
-            match self.ask_and_wait(&listed.dir, &Request::Wait).await {
+            match self.ask_and_wait(&listed.dir, &Request::Wait, LEAVE).await {
                 // A box that is removed at its end leaves no record; it did end.
                 Ok(_) | Err(Error::ShimLost { .. }) => {}
                 Err(error) => return Err(error),

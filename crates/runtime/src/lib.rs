@@ -15,6 +15,7 @@ mod list;
 mod locations;
 mod logs;
 mod names;
+mod pause;
 mod prepare;
 mod recover;
 mod remove;

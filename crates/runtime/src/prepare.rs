@@ -97,7 +97,7 @@ impl Runtime {
     /// What a box remembers of it.
     pub(crate) fn refer(&self, template: &Template) -> TemplateRef {
         let (store, cache) = (self.locations.templates(), self.locations.cache());
-        TemplateRef { store, cache, key: template.key() }
+        TemplateRef { store, cache, key: template.key(), disk: template.disk_digest() }
     }
 
     /// Looks for a newer kernel. Templates of the old one are baked again when they are next used.

@@ -1,6 +1,6 @@
 //! Telling the truth about boxes whose shim has gone (contract H6).
 
-use boxwood_state::{AfterExit, BoxDir, Record, StateError, clock};
+use boxwood_state::{AfterExit, BoxDir, BoxSpec, Client, Record, StateError, clock};
 use boxwood_types::BoxState;
 
 use crate::{Error, Runtime};
@@ -49,7 +49,7 @@ impl Runtime {
             return Ok(Some(record));
         }
         let spec = dir.spec()?;
-        if spec.after_exit == AfterExit::Remove && may_be_lost(&record) {
+        if spec.after_exit == AfterExit::Remove && is_lost(&record, &spec) {
             self.home.remove(dir)?;
             return Ok(None);
         }
@@ -57,9 +57,18 @@ impl Runtime {
         let Some(corrected) = record.recovered(&clock::host_boot_id(), now) else {
             return Ok(Some(record));
         };
-        dir.write_record(&corrected)?;
-        Ok(Some(corrected))
+        match dir.write_record(&corrected) {
+            // It is as true as it can be, and making room must stay possible: the next command
+            // writes it down.
+            Err(error) if error.is_for_want_of_room() => Ok(Some(corrected)),
+            written => written.map(|()| Some(corrected)).map_err(Error::from),
+        }
     }
+}
+
+/// Whether a record without an owner is that of a lost box.
+fn is_lost(record: &Record, spec: &BoxSpec) -> bool {
+    record.state.is_live() || record.state == BoxState::Created && spec.client != Client::Later
 }
 
 /// Whether a record needs an owner beside it to be true; a box that was created to be removed at its

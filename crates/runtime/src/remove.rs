@@ -1,8 +1,16 @@
 //! `rm`: a box and everything of it goes.
 
-use boxwood_state::control::Request;
+use std::time::Duration;
 
+use boxwood_state::control::Request;
+use boxwood_state::{BoxDir, StateError};
+
+use crate::shim_client;
+use crate::wait::{END, in_time};
 use crate::{Error, Listed, Runtime};
+
+/// How long a shim that has written down the end of its box may take to let go of it.
+const LETTING_GO: Duration = Duration::from_secs(2);
 
 /// What to do with a box that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +27,22 @@ impl Runtime {
     ///
     /// # Errors
     /// When none or several are meant, somebody owns it, or it can't be removed.
-    pub fn remove_damaged(&self, name: &str) -> Result<(), Error> {
+    pub async fn remove_damaged(&self, name: &str) -> Result<(), Error> {
         let dir = self.home.find(name)?;
-        match dir.try_lock()? {
-            Some(_lock) => Ok(self.home.remove(&dir)?),
-            None => Err(Error::Owned { id: dir.id().clone() }),
+        let owned = match dir.try_lock() {
+            // Held until the box is gone.
+            Ok(Some(_lock)) => return Ok(self.home.remove(&dir)?),
+            Ok(None) => true,
+            // Without a lock that can be looked at, a shim is known by its socket.
+            Err(StateError::Missing { .. }) => {
+                shim_client::ask(&dir, &Request::Wait).await?.is_some()
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if owned {
+            return Err(Error::Owned { id: dir.id().clone() });
         }
+        Ok(self.home.remove(&dir)?)
     }
 
     /// Removes a box.
@@ -33,14 +51,16 @@ impl Runtime {
     /// When it runs and may not be killed, or its VM could not be ended: then it stays whole.
     pub async fn remove(&self, listed: Listed, force: Force) -> Result<(), Error> {
         let Listed { dir, spec, record } = listed;
-        // A box that was created and has an owner is about to be started.
-        let owned = record.state.is_live() || dir.look_unowned()?.is_none();
+        // A box that does not run and has an owner is about to be started, or has just ended: then its
+        // shim has one step to go.
+        let live = record.state.is_live();
+        let owned = live || !self.is_let_go(&dir).await?;
         if owned {
             if force == Force::No {
                 let hint = "stop it first, or remove it by force (rm -f)";
                 return Err(Error::WrongState { id: spec.id, state: record.state, hint });
             }
-            match self.ask_and_wait(&dir, &Request::Kill).await {
+            match self.ask_and_wait(&dir, &Request::Kill, END).await {
                 Ok(_) => {}
                 // It was to be removed at its end, and has been.
                 Err(Error::ShimLost { .. }) if !dir.path().exists() => return Ok(()),
@@ -55,12 +75,26 @@ impl Runtime {
         let lock = tokio::task::spawn_blocking(move || {
             boxwood_state::BoxDir::open(&path)?.map(|dir| dir.lock()).transpose()
         });
-        let _lock = match lock.await {
+        let lock = async { Ok::<_, Error>(lock.await) };
+        let _lock = match in_time(&dir, END, lock).await? {
             Ok(Ok(lock)) => lock,
             Ok(Err(_)) | Err(_) if !dir.path().exists() => return Ok(()),
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => return Err(Error::ShimLost { id: spec.id }),
         };
         Ok(self.home.remove(&dir)?)
+    }
+
+    /// Whether nobody owns a box that does not run, or its owner lets go of it in a moment.
+    async fn is_let_go(&self, dir: &BoxDir) -> Result<bool, Error> {
+        if dir.look_unowned()?.is_some() {
+            return Ok(true);
+        }
+        let path = dir.path().to_owned();
+        let free = tokio::task::spawn_blocking(move || {
+            BoxDir::open(&path)?.map(|dir| dir.lock()).transpose().map(drop)
+        });
+        // When the box goes meanwhile there is nothing left to own.
+        Ok(tokio::time::timeout(LETTING_GO, free).await.is_ok())
     }
 }

@@ -1,5 +1,6 @@
 //! What a user asked for becomes a spec, once: image and wishes joined, everything checked.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 use boxwood_image::Image;
@@ -48,6 +49,8 @@ pub struct CreateRequest {
     pub stop_signal: Option<Signal>,
     /// Instead of 10 s, in milliseconds.
     pub stop_grace_ms: Option<u64>,
+    /// Beside the image's labels, or instead of those of the same name.
+    pub labels: BTreeMap<String, String>,
     /// What becomes of the box after main.
     pub after_exit: AfterExit,
     /// Whether the starting client stays.
@@ -100,6 +103,7 @@ impl CreateRequest {
             hostname,
             process,
             stop: StopPolicy { signal, grace_ms: self.stop_grace_ms.unwrap_or(DEFAULT_GRACE_MS) },
+            labels: image.config().labels.clone().into_iter().chain(self.labels.clone()).collect(),
             after_exit: self.after_exit,
             client: self.client,
         })

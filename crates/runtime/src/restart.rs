@@ -46,6 +46,9 @@ impl Runtime {
         if state.is_live() {
             return Err(running(state));
         }
+        // Before anything that takes time: who wants something of the box meanwhile is heard by the
+        // shim, or hung up on if there will be none.
+        let owner = Owner { lock, listener: listed.dir.listen()? };
         let spec = listed.spec;
         let prepared =
             self.prepare(spec.image.id.as_str(), spec.shape, Start::Again, progress).await?;
@@ -53,7 +56,6 @@ impl Runtime {
             spec.template = prepared.template;
             spec.client = client;
         })?;
-        let owner = Owner { lock, listener: listed.dir.listen()? };
         Ok(Held { dir: listed.dir, spec, owner })
     }
 }

@@ -1,9 +1,12 @@
 //! `stop`: main is asked to end, then made to.
 
+use std::time::Duration;
+
 use boxwood_state::ExitRecord;
 use boxwood_state::control::Request;
 use boxwood_types::Signal;
 
+use crate::wait::{FOR_EVER, LEAVE};
 use crate::{Error, Listed, Runtime};
 
 impl Runtime {
@@ -22,6 +25,8 @@ impl Runtime {
             return Ok(None);
         }
         let request = Request::Stop { signal, grace_ms };
-        self.ask_and_wait(&listed.dir, &request).await.map(Some)
+        let grace = Duration::from_millis(grace_ms.unwrap_or(listed.spec.stop.grace_ms));
+        let within = grace.min(FOR_EVER) + LEAVE;
+        self.ask_and_wait(&listed.dir, &request, within).await.map(Some)
     }
 }

@@ -1,10 +1,42 @@
 //! `wait`: until a box has ended.
 
+use std::time::Duration;
+
 use boxwood_state::control::Request;
 use boxwood_state::{BoxDir, ExitRecord};
 use boxwood_types::BoxState;
 
 use crate::{Error, Listed, Runtime, shim_client};
+
+/// For who waits for a box to end by itself: a year.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(31_536_000);
+/// What a shim that is alive answers within.
+pub(crate) const ANSWER: Duration = Duration::from_secs(10);
+/// What QEMU may take to stop or to go on, and its shim to say so.
+pub(crate) const PAUSE: Duration = Duration::from_secs(20);
+/// What a shim needs at most to end a VM: main's last words, then a VM that dies slowly; with some
+/// to spare.
+pub(crate) const END: Duration = Duration::from_secs(25);
+/// What a guest and its shim need at most, beyond the grace it was given, until a box that is asked
+/// to end has ended: see the shim's policy.
+pub(crate) const LEAVE: Duration = Duration::from_secs(70).saturating_add(END);
+
+/// Waits for a shim's answer; one that does not come leaves everything as it is (contract H3).
+pub(crate) async fn in_time<T>(
+    dir: &BoxDir,
+    within: Duration,
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(within, answer).await {
+        Ok(result) => result,
+        Err(_) => {
+            let record = dir.record().ok();
+            let shim = record.as_ref().and_then(|record| record.shim.as_ref()).map(|shim| shim.pid);
+            let vmm = record.and_then(|record| record.vmm_pid);
+            Err(Error::NoAnswer { id: dir.id().clone(), within, shim, vmm })
+        }
+    }
+}
 
 impl Runtime {
     /// Waits until a box has ended and says how. Returns at once for one that has.
@@ -20,7 +52,7 @@ impl Runtime {
         if !listed.record.state.is_live() {
             return listed.record.exit.ok_or(Error::ShimLost { id: listed.spec.id });
         }
-        self.ask_and_wait(&listed.dir, &Request::Wait).await
+        self.ask_and_wait(&listed.dir, &Request::Wait, FOR_EVER).await
     }
 
     /// Asks a box's shim for something that ends in the end of the box, and waits for that.
@@ -28,14 +60,18 @@ impl Runtime {
         &self,
         dir: &BoxDir,
         request: &Request,
+        within: Duration,
     ) -> Result<ExitRecord, Error> {
-        if let Some((mut reader, _writer)) = shim_client::ask(dir, request).await?
-            && let Some(exit) = reader.ended().await?
-        {
-            return Ok(exit);
-        }
-        // The shim hung up, so it has written the end down or has died; its lock tells when.
-        self.end_without_shim(dir).await
+        let ended = async {
+            if let Some((mut reader, _writer)) = shim_client::ask(dir, request).await?
+                && let Some(exit) = reader.ended().await?
+            {
+                return Ok(exit);
+            }
+            // The shim hung up, so it has written the end down or has died; its lock tells when.
+            self.end_without_shim(dir).await
+        };
+        in_time(dir, within, ended).await
     }
 
     /// How a box ended whose shim is gone or going.

@@ -22,6 +22,7 @@ use crate::greeting;
 use crate::life::Event;
 use crate::link::{Link, LinkError, Stream};
 use crate::main_io;
+use crate::orders::Orders;
 use crate::output::Output;
 use crate::sessions::Relays;
 use crate::steps::Steps;
@@ -91,6 +92,7 @@ pub(crate) async fn launch(
         output: Rc::new(Output::new(log)),
         starter: None,
         waiters: Vec::new(),
+        asker: None,
         relays: Relays::default(),
         early: Vec::new(),
         steps: Steps::since(began),
@@ -132,6 +134,10 @@ async fn restore_vm(supervisor: &Supervisor, console: File) -> Result<Vm, String
     };
     let templates = Templates::open(&spec.template.store).with_cache(&spec.template.cache);
     let template = templates.get(&spec.template.key).await.map_err(|error| chain(&error))?;
+    if template.disk_digest() != spec.template.disk {
+        // Its memory knows another disk than the box's.
+        return Err("its template was made anew meanwhile: start the box again".to_owned());
+    }
     supervisor.steps.mark("template found");
     let request = RestoreRequest { image, disk, console, user, durability, within: RESTORE };
     let began = std::time::Instant::now();
@@ -181,7 +187,7 @@ async fn converse(
     supervisor.starter = Some(client);
     let guest = Guest {
         link: link.clone(),
-        control: control.writer(),
+        orders: Orders::over(control.writer()),
         stdin: open_stdin.then(|| main.writer()),
     };
     let (news_sender, news) = mpsc::channel(NEWS);

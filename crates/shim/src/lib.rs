@@ -13,6 +13,7 @@ mod launch;
 mod life;
 mod link;
 mod main_io;
+mod orders;
 mod output;
 mod sessions;
 mod steps;

@@ -10,6 +10,9 @@
 //!     └──────────────┴── refused, VmExited, LinkLost, KillAsked, deadline ──┘
 //! ```
 //!
+//! Running ── PauseAsked ──▶ Paused ── UnpauseAsked ──▶ Running; everything else that happens to a
+//! running box can happen to a paused one, too.
+//!
 //! This is policy alone: no I/O, no clock. The [supervisor](crate::supervisor) feeds it and does
 //! what it says.
 
@@ -35,6 +38,8 @@ pub(crate) enum Life {
     },
     /// Main runs.
     Running,
+    /// The VM stands still with everything in it.
+    Paused,
     /// Main was asked to end.
     Stopping {
         /// When the VM is ended, whatever the guest says.
@@ -71,12 +76,16 @@ pub(crate) enum Event {
     LinkLost(String),
     /// QEMU ended; the text says how.
     VmExited(String),
+    /// Somebody wants the VM to stand still.
+    PauseAsked,
+    /// Somebody wants it to go on.
+    UnpauseAsked,
+    /// QEMU did not do what the last of these two asked for.
+    PauseFailed,
     /// Somebody wants main to end.
     StopAsked(StopPolicy),
     /// Somebody wants the VM to end.
     KillAsked,
-    /// Somebody wants main to get a signal.
-    SignalAsked(Signal),
     /// The time of [`Life::deadline`] has come.
     DeadlinePassed,
 }
@@ -88,10 +97,14 @@ pub(crate) enum Action {
     None,
     /// Write down that the box is in this state.
     Persist(BoxState),
+    /// Let the VM stand still, and write that down.
+    Pause,
+    /// Let it go on, and write that down.
+    Unpause,
     /// Ask the guest to stop main.
     AskStop(StopPolicy),
-    /// Ask the guest to signal main.
-    Forward(Signal),
+    /// Let the VM go on, then ask the guest to stop main.
+    UnpauseAndStop(StopPolicy),
     /// End the VM.
     EndVm,
 }
@@ -107,6 +120,7 @@ impl Life {
         match self {
             Life::Starting { .. } => BoxState::Starting,
             Life::Running => BoxState::Running,
+            Life::Paused => BoxState::Paused,
             Life::Stopping { .. } | Life::Leaving { .. } | Life::Ending { .. } => {
                 BoxState::Stopping
             }
@@ -119,7 +133,7 @@ impl Life {
             Life::Starting { give_up_at: at }
             | Life::Stopping { kill_at: at }
             | Life::Leaving { kill_at: at, .. } => Some(*at),
-            Life::Running | Life::Ending { .. } => None,
+            Life::Running | Life::Paused | Life::Ending { .. } => None,
         }
     }
 
@@ -137,13 +151,26 @@ impl Life {
             (Life::Starting { .. } | Life::Running, Event::StopAsked(policy)) => {
                 (Life::Stopping { kill_at: stop_deadline(policy, now) }, Action::AskStop(policy))
             }
+            // Paused -- StopAsked --> Stopping: what stands still can't end.
+            (Life::Paused, Event::StopAsked(policy)) => {
+                let kill_at = stop_deadline(policy, now);
+                (Life::Stopping { kill_at }, Action::UnpauseAndStop(policy))
+            }
+            // Running -- PauseAsked --> Paused -- UnpauseAsked --> Running
+            (Life::Running, Event::PauseAsked) => (Life::Paused, Action::Pause),
+            (Life::Paused, Event::UnpauseAsked) => (Life::Running, Action::Unpause),
+            // Each of them back, when QEMU did not do it.
+            (Life::Paused, Event::PauseFailed) => (Life::Running, Action::None),
+            (Life::Running, Event::PauseFailed) => (Life::Paused, Action::None),
+            (life, Event::PauseAsked | Event::UnpauseAsked | Event::PauseFailed) => {
+                (life, Action::None)
+            }
+
             // A second stop can only shorten the time that is left.
             (Life::Stopping { kill_at }, Event::StopAsked(policy)) => {
                 let kill_at = kill_at.min(stop_deadline(policy, now));
                 (Life::Stopping { kill_at }, Action::AskStop(policy))
             }
-            (life, Event::SignalAsked(signal)) => (life, Action::Forward(signal)),
-
             // -- MainRefused, StartFailed --> Ending
             (_, Event::MainRefused(refusal, reason)) => {
                 ending(ExitReason::Refused, refusal.shell_code(), Some(reason))
@@ -152,7 +179,7 @@ impl Life {
 
             // -- MainEnded --> Leaving, or Ending where there is no disk to care for
             (
-                Life::Starting { .. } | Life::Running | Life::Stopping { .. },
+                Life::Starting { .. } | Life::Running | Life::Paused | Life::Stopping { .. },
                 Event::MainEnded(status),
             ) => {
                 let exit = exited(status);
@@ -304,6 +331,28 @@ mod tests {
         assert!(life.deadline().unwrap() > Instant::now() + Duration::from_secs(10));
         let got = result(AfterExit::Keep, &[&events[..], &[Event::DeadlinePassed]].concat());
         assert_eq!(got, (ExitStatus::Unknown, ExitReason::Killed, 137));
+    }
+
+    #[test]
+    fn h5_a_paused_box_goes_on_or_is_made_to_to_end() {
+        let paused = [Event::MainStarted, Event::PauseAsked];
+        let (life, actions) = walk(AfterExit::Keep, &paused);
+        assert_eq!((life.state(), &actions[1]), (BoxState::Paused, &Action::Pause));
+        let then = |event: Event| walk(AfterExit::Keep, &[&paused[..], &[event]].concat());
+        let (life, actions) = then(Event::UnpauseAsked);
+        assert_eq!((life, &actions[2]), (Life::Running, &Action::Unpause));
+        assert_eq!(then(Event::PauseFailed).0, Life::Running);
+        assert_eq!(then(Event::PauseAsked).0, Life::Paused);
+        let (life, actions) = then(Event::StopAsked(STOP));
+        assert_eq!(
+            (life.state(), &actions[2]),
+            (BoxState::Stopping, &Action::UnpauseAndStop(STOP))
+        );
+        assert!(matches!(then(Event::KillAsked).0, Life::Ending { .. }));
+        assert!(matches!(then(Event::VmExited("x".into())).0, Life::Ending { .. }));
+        // Only what runs can be paused.
+        let (life, actions) = walk(AfterExit::Keep, &[Event::PauseAsked]);
+        assert_eq!((life.state(), &actions[0]), (BoxState::Starting, &Action::None));
     }
 
     #[test]

@@ -42,7 +42,8 @@ impl Relays {
                     timeout_ms: exec.timeout_ms,
                     attachment: match exec.client {
                         Client::Attached => Attachment::Attached,
-                        Client::Detached => Attachment::Detached,
+                        // A process that was asked for is started, so there is no later.
+                        Client::Detached | Client::Later => Attachment::Detached,
                     },
                 };
                 self.tasks.spawn_local(relay(start, stream, caller));

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use boxwood_state::clock::Moment;
 use boxwood_state::control::{Reply, Request, SessionAct};
 use boxwood_state::{AfterExit, BoxDir, BoxSpec, Client, ExitRecord, Home, Record, StopPolicy};
-use boxwood_types::{BoxState, ExitReason, ExitStatus};
-use boxwood_vmm::Vm;
+use boxwood_types::{BoxState, ExitReason, ExitStatus, Signal};
+use boxwood_vmm::{Error as VmError, Vm};
 use boxwood_wire::message::{ControlRequest, Target};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -19,6 +19,7 @@ use crate::clients::{self, Asked, Caller, Wanted};
 use crate::console::Console;
 use crate::life::{Action, Event, Life};
 use crate::link::{Link, StreamWriter};
+use crate::orders::Orders;
 use crate::output::{Outgoing, Output, Sender};
 use crate::sessions::Relays;
 use crate::steps::Steps;
@@ -29,6 +30,9 @@ const REAP: Duration = Duration::from_secs(10);
 const EXIT_AFTER_HANG_UP: Duration = Duration::from_millis(500);
 /// How long the last words of a dead VM are awaited: they are in our own buffers.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How main is stopped by SIGKILL.
+const AT_ONCE: StopPolicy = StopPolicy { signal: Signal::KILL, grace_ms: 0 };
 
 /// What the supervisor hears from.
 pub(crate) struct Sources {
@@ -42,7 +46,7 @@ pub(crate) struct Sources {
 /// The guest, as the supervisor speaks to it.
 pub(crate) struct Guest {
     pub(crate) link: Link,
-    pub(crate) control: StreamWriter,
+    pub(crate) orders: Orders,
     /// Main's standard input, if it is connected.
     pub(crate) stdin: Option<StreamWriter>,
 }
@@ -57,6 +61,8 @@ pub(crate) struct Supervisor {
     pub(crate) output: Rc<Output>,
     pub(crate) starter: Option<Sender>,
     pub(crate) waiters: Vec<Sender>,
+    /// Who asked for the event at hand and waits until it was dealt with.
+    pub(crate) asker: Option<Sender>,
     pub(crate) relays: Relays,
     /// Who wants main's streams and came before main.
     pub(crate) early: Vec<Caller>,
@@ -93,7 +99,11 @@ impl Supervisor {
             for event in self.in_order(event, vm, sources).await {
                 let (next, action) = life.take(event, self.spec.after_exit, Instant::now());
                 life = next;
-                self.act(action, guest).await;
+                if let Err(failed) = self.act(action, vm, guest).await {
+                    self.refuse_asker(&life, &boxwood_types::chain(&failed));
+                    life = life.take(Event::PauseFailed, self.spec.after_exit, Instant::now()).0;
+                }
+                self.answer_asker();
             }
             if let Life::Ending { exit } = life {
                 return exit;
@@ -130,34 +140,61 @@ impl Supervisor {
         events
     }
 
-    async fn act(&mut self, action: Action, guest: &Guest) {
-        let request = match action {
-            Action::None | Action::EndVm => return,
-            Action::Persist(state) => return self.persist(state),
-            Action::AskStop(StopPolicy { signal, grace_ms }) => {
-                self.output.hurry();
-                self.persist(BoxState::Stopping);
-                ControlRequest::Stop { signal, grace_ms }
+    /// Does what an event has come to. Only QEMU can fail at it.
+    async fn act(&mut self, action: Action, vm: &mut Vm, guest: &Guest) -> Result<(), VmError> {
+        match action {
+            Action::None | Action::EndVm => {}
+            Action::Persist(state) => self.persist(state),
+            Action::AskStop(policy) => self.ask_stop(policy, guest),
+            Action::UnpauseAndStop(policy) => {
+                // A VM that does not go on is ended at the deadline.
+                let _ = vm.resume().await;
+                self.ask_stop(policy, guest);
             }
-            Action::Forward(signal) => ControlRequest::Signal { target: Target::Main, signal },
-        };
-        // A guest that no longer listens is found by its hang-up or by the deadline.
-        let _ = guest.control.send_value(&request).await;
+            Action::Pause => {
+                vm.pause().await?;
+                self.persist(BoxState::Paused);
+            }
+            Action::Unpause => {
+                vm.resume().await?;
+                self.persist(BoxState::Running);
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_stop(&mut self, StopPolicy { signal, grace_ms }: StopPolicy, guest: &Guest) {
+        self.output.hurry();
+        self.persist(BoxState::Stopping);
+        // A guest that takes no more is found by its hang-up or by the deadline.
+        let _ = guest.orders.send(ControlRequest::Stop { signal, grace_ms }, || ());
+    }
+
+    /// Tells who asked for the last event that it was done, or why not.
+    fn answer_asker(&mut self) {
+        if let Some(asker) = self.asker.take() {
+            tell(&asker, &Reply::Done);
+        }
+    }
+
+    fn refuse_asker(&mut self, life: &Life, why: &str) {
+        if let Some(asker) = self.asker.take() {
+            tell(&asker, &Reply::Refused { state: life.state(), message: why.to_owned() });
+        }
     }
 
     /// Writes a transition down, then announces it.
     fn persist(&mut self, state: BoxState) {
+        let first = self.record.state == BoxState::Starting && state == BoxState::Running;
         self.record.state = state;
-        if state == BoxState::Running {
+        if first {
             self.record.started = Some(Moment::now());
         }
         if let Err(error) = self.dir.write_record(&self.record) {
             // The box runs on: a full disk must not end it. Its end is written again.
             eprintln!("boxwood shim: {}", boxwood_types::chain(&error));
         }
-        if state == BoxState::Running
-            && let Some(starter) = &self.starter
-        {
+        if first && let Some(starter) = &self.starter {
             self.steps.mark("main started");
             tell(starter, &Reply::Started { steps: self.steps.all() });
         }
@@ -179,12 +216,17 @@ impl Supervisor {
                 None
             }
             Request::Signal { signal } => {
-                if let Some(refused) = has_ended(life) {
+                if signal == Signal::KILL && !matches!(life, Life::Leaving { .. }) {
+                    // Main can't outlive this one, so there is a deadline for it.
+                    tell(&client, &Reply::Done);
+                    return Some(Event::StopAsked(AT_ONCE));
+                }
+                if let Some(refused) = unable(life) {
                     tell(&client, &refused);
                     return None;
                 }
-                tell(&client, &Reply::Done);
-                Some(Event::SignalAsked(signal))
+                let target = Target::Main;
+                hand_on(guest, client, life, ControlRequest::Signal { target, signal })
             }
             Request::Stop { signal, grace_ms } => {
                 self.waiters.push(client);
@@ -198,11 +240,13 @@ impl Supervisor {
                 self.waiters.push(client);
                 Some(Event::KillAsked)
             }
+            Request::Pause | Request::Unpause => self.answer_pause(&request, client, life),
             Request::Session { session, act } => {
                 let target = Target::Session(session);
                 hand_on(
                     guest,
                     client,
+                    life,
                     match act {
                         SessionAct::Signal(signal) => ControlRequest::Signal { target, signal },
                         SessionAct::Resize(size) => ControlRequest::Resize { target, size },
@@ -211,7 +255,7 @@ impl Supervisor {
                 )
             }
             Request::Resize { size } => {
-                hand_on(guest, client, ControlRequest::Resize { target: Target::Main, size })
+                hand_on(guest, client, life, ControlRequest::Resize { target: Target::Main, size })
             }
             Request::Release => {
                 self.spec.client = Client::Detached;
@@ -223,9 +267,25 @@ impl Supervisor {
         }
     }
 
+    /// What is asked for is done first, and then said to be.
+    fn answer_pause(&mut self, request: &Request, client: Sender, life: &Life) -> Option<Event> {
+        let (event, message) = match (request, life) {
+            (Request::Pause, Life::Running) => (Some(Event::PauseAsked), ""),
+            (Request::Unpause, Life::Paused) => (Some(Event::UnpauseAsked), ""),
+            (Request::Pause, Life::Paused) => (None, "it is paused already"),
+            (Request::Pause, _) => (None, "only a running box can be paused"),
+            (_, _) => (None, "it is not paused"),
+        };
+        match event {
+            Some(_) => self.asker = Some(client),
+            None => tell(&client, &Reply::Refused { state: life.state(), message: message.into() }),
+        }
+        event
+    }
+
     /// Makes a connection what its client wants it to be.
     fn connect(&mut self, wanted: Wanted, caller: Caller, life: &Life, guest: &Guest) {
-        if let Some(refused) = has_ended(life) {
+        if let Some(refused) = unable(life) {
             return tell(&caller.reply, &refused);
         }
         match (wanted, life) {
@@ -329,21 +389,23 @@ async fn part(client: Sender, goodbye: Rc<Vec<u8>>) {
     }
 }
 
-/// The answer of a box whose main has ended.
-fn has_ended(life: &Life) -> Option<Reply> {
-    let ended = matches!(life, Life::Leaving { .. } | Life::Ending { .. });
-    ended.then(|| Reply::Refused { state: life.state(), message: "its main has ended".to_owned() })
+/// The answer of a box in which nothing can be done now.
+fn unable(life: &Life) -> Option<Reply> {
+    let message = match life {
+        Life::Leaving { .. } | Life::Ending { .. } => "its main has ended",
+        Life::Paused => "unpause it first",
+        Life::Starting { .. } | Life::Running | Life::Stopping { .. } => return None,
+    };
+    Some(Reply::Refused { state: life.state(), message: message.to_owned() })
 }
 
-/// Hands a request on to the guest and then says so. In a task: a guest that does not listen must
-/// not keep anybody else waiting.
-fn hand_on(guest: &Guest, client: Sender, request: ControlRequest) -> Option<Event> {
-    let control = guest.control.clone();
-    tokio::task::spawn_local(async move {
-        // That the guest has gone is told by other means.
-        let _ = control.send_value(&request).await;
-        tell(&client, &Reply::Done);
-    });
+/// Hands a request on to the guest and then says so.
+fn hand_on(guest: &Guest, client: Sender, life: &Life, request: ControlRequest) -> Option<Event> {
+    let asker = client.clone();
+    if guest.orders.send(request, move || tell(&asker, &Reply::Done)).is_err() {
+        let message = "its guest takes no more requests; 'boxwood kill' ends it".to_owned();
+        tell(&client, &Reply::Refused { state: life.state(), message });
+    }
     None
 }
 

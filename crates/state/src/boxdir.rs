@@ -76,7 +76,7 @@ impl BoxDir {
     /// When the spec can't be read or is damaged.
     pub fn spec(&self) -> Result<BoxSpec, StateError> {
         let path = self.file(SPEC);
-        atomic::read(&path)?.ok_or_else(|| self.gone())
+        atomic::read(&path)?.ok_or_else(|| self.without(path))
     }
 
     /// Writes what the box is to be at its next start. Only the one who holds the lock does.
@@ -93,7 +93,7 @@ impl BoxDir {
     /// When the record can't be read or is damaged.
     pub fn record(&self) -> Result<Record, StateError> {
         let path = self.file(RECORD);
-        atomic::read(&path)?.ok_or_else(|| self.gone())
+        atomic::read(&path)?.ok_or_else(|| self.without(path))
     }
 
     /// Writes the latest transition. Only the one who holds the lock does.
@@ -135,7 +135,7 @@ impl BoxDir {
         let path = self.file(LOCK);
         let file = match File::options().read(true).write(true).open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(self.gone()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(self.without(path)),
             Err(error) => return Err(StateError::io("open", &path)(error)),
         };
         match rustix::fs::flock(&file, how) {
@@ -183,6 +183,11 @@ impl BoxDir {
 
     fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// What it means that a file is not there: the box has gone, or it has lost the file.
+    fn without(&self, path: PathBuf) -> StateError {
+        if self.path.exists() { StateError::Missing { path } } else { self.gone() }
     }
 
     fn gone(&self) -> StateError {

@@ -35,6 +35,10 @@ pub enum Request {
     },
     /// End the VM at once.
     Kill,
+    /// Let the VM stand still.
+    Pause,
+    /// Let it go on.
+    Unpause,
     /// Start a process beside main. Frames of its standard streams follow, both ways.
     Exec {
         /// What to start.

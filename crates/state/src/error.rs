@@ -28,6 +28,12 @@ pub enum StateError {
         #[source]
         source: serde_json::Error,
     },
+    /// A file of a box that is there is not.
+    #[error("{} is missing, so the box is damaged: remove it by force (rm -f)", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file is larger than it can be.
     #[error("{} is larger than {limit} bytes", path.display())]
     TooLarge {
@@ -62,6 +68,18 @@ impl StateError {
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError + use<> {
         let path = path.to_owned();
         move |source| StateError::Io { action, path, source }
+    }
+
+    /// Whether the disk had no room for what was to be written.
+    pub fn is_for_want_of_room(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, StateError::Io { source, .. }
+            if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+
+    /// Whether a box can't be read because its files are not what they were.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Missing { .. } | Self::TooLarge { .. })
     }
 
     /// The same for errors of rustix.

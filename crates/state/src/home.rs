@@ -116,7 +116,10 @@ impl Home {
     pub fn remove(&self, held: &BoxDir) -> Result<(), StateError> {
         let path = held.path();
         let gone = self.boxes().join(format!("{UNFINISHED}gone-{}", held.id()));
-        let name = held.spec().ok().map(|spec| self.name_path(&spec.name));
+        let name = match held.spec() {
+            Ok(spec) => Some(self.name_path(&spec.name)),
+            Err(_) => self.name_of(held.id()),
+        };
         match fs::rename(path, &gone) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -191,6 +194,13 @@ impl Home {
         change(&mut spec);
         dir.write_spec(&spec)?;
         Ok(spec)
+    }
+
+    /// The name that leads to a box which can't say it itself.
+    fn name_of(&self, id: &BoxId) -> Option<PathBuf> {
+        let names = fs::read_dir(self.root.join("names")).ok()?;
+        let mut paths = names.filter_map(|name| Some(name.ok()?.path()));
+        paths.find(|path| fs::read_link(path).is_ok_and(|to| to.as_os_str() == id.as_str()))
     }
 
     fn name_path(&self, name: &BoxName) -> PathBuf {

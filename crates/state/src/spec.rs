@@ -1,5 +1,6 @@
 //! What a box was asked to be. Written once, when the box is created.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use boxwood_types::{BoxId, BoxName, Digest, Shape, Signal, WindowSize};
@@ -29,6 +30,9 @@ pub struct BoxSpec {
     pub process: ProcessSpec,
     /// How main is asked to end.
     pub stop: StopPolicy,
+    /// What users say about it, in the order of the names.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// What becomes of the box after main's end.
     pub after_exit: AfterExit,
     /// Whether the client that starts the box stays with it.
@@ -55,6 +59,9 @@ pub struct TemplateRef {
     pub cache: PathBuf,
     /// Its key there.
     pub key: String,
+    /// The digest of the disk that it has mounted, of which the box's is a copy; `None`: it has none.
+    #[serde(default)]
+    pub disk: Option<String>,
 }
 
 /// Main or a process beside it, with the image's and the user's wishes already joined.
@@ -104,4 +111,6 @@ pub enum Client {
     Attached,
     /// It goes once the process runs; that stays.
     Detached,
+    /// There is none yet: the box was created to be started later.
+    Later,
 }

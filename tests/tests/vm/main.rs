@@ -14,6 +14,8 @@ mod leaving;
 mod lifecycle;
 mod main_process;
 mod ordinary_user;
+mod owners;
+mod pausing;
 mod rebirth;
 mod results;
 mod streams;

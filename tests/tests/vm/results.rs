@@ -6,6 +6,22 @@ use std::path::PathBuf;
 use boxwood_tests::Lab;
 
 #[test]
+fn g7_what_follows_the_image_is_the_commands() {
+    let lab = Lab::new();
+    let printed = |words: &[&str], text: &str| {
+        let run = lab.run(["--entrypoint", "printf", "busybox"]).args(words).output();
+        run.exits(0).prints(text).quietly();
+    };
+    printed(&["%s,", "-e", "X=1"], "-e,X=1,");
+    printed(&["%s,", "--help"], "--help,");
+    printed(&["%s,", "--name=other", "-d"], "--name=other,-d,");
+    printed(&["--", "%s,", "--", "hi"], "--,hi,");
+    lab.run(["busybox", "--rm", "echo", "hi"]).output().exits(127);
+    lab.run(["--no-such", "busybox", "true"]).output().refused(&["--no-such"]);
+    lab.run([""; 0]).output().refused(&["IMAGE"]);
+}
+
+#[test]
 fn true_and_false_are_told_apart() {
     let lab = Lab::new();
     lab.run(["busybox", "true"]).output().exits(0).prints("").quietly();

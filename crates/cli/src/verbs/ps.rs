@@ -8,6 +8,7 @@ use boxwood_runtime::state::clock::Moment;
 use boxwood_types::BoxState;
 use serde_json::{Value, json};
 
+use crate::filter::{self, Filter};
 use crate::format::Format;
 use crate::out::say;
 use crate::{complain, open_runtime, times};
@@ -26,11 +27,21 @@ const COLUMNS: [(&str, &str); 6] = [
 #[command(after_help = "Examples:
   boxwood ps -a
   boxwood ps -aq
+  boxwood ps --filter label=job=7 --filter status=exited
   boxwood ps --format '{{.Names}}: {{.Status}}'")]
 pub(crate) struct Args {
     /// Also those that don't run
     #[arg(short, long)]
     all: bool,
+    /// Only boxes for which this holds: id, name, status, exited, label or ancestor
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<Filter>,
+    /// Only the N boxes that were created last, running or not
+    #[arg(short = 'n', long, value_name = "N")]
+    last: Option<usize>,
+    /// Only the box that was created last, running or not
+    #[arg(short, long, conflicts_with = "last")]
+    latest: bool,
     /// Only the IDs
     #[arg(short, long)]
     quiet: bool,
@@ -49,9 +60,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = open_runtime()?;
     runtime.recover()?;
     let mut listed = runtime.list(&mut |error| complain(&error.into()))?;
-    if !args.all {
+    let last = if args.latest { Some(1) } else { args.last };
+    if !args.all && last.is_none() && !filter::mean_all(&args.filter) {
         listed.retain(|one| one.record.state.is_live());
     }
+    listed.retain(|one| filter::hold(&args.filter, one));
+    listed.truncate(last.unwrap_or(usize::MAX));
     let now = Moment::now();
     let rows: Vec<Value> = listed.iter().map(|one| row(one, now, args.no_trunc)).collect();
     if args.quiet {
@@ -81,8 +95,14 @@ fn row(listed: &Listed, now: Moment, whole: bool) -> Value {
         "State": record.state.to_string(),
         "Names": spec.name.as_str(),
         "Ports": "",
-        "Labels": "",
+        "Labels": labels(listed),
     })
+}
+
+/// As Docker writes them.
+fn labels(listed: &Listed) -> String {
+    let pairs = listed.spec.labels.iter().map(|(name, value)| format!("{name}={value}"));
+    pairs.collect::<Vec<_>>().join(",")
 }
 
 fn status(listed: &Listed, now: Moment) -> String {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use boxwood_runtime::state::StateError;
-use boxwood_runtime::{Error, Force};
+use boxwood_runtime::{Error, Force, Runtime};
 
 use crate::{for_each, open_runtime, wait_for};
 
@@ -24,12 +24,16 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = open_runtime()?;
     let force = if args.force { Force::Kill } else { Force::No };
-    wait_for(for_each(&args.boxes, async |name| match runtime.find(name) {
-        Ok(listed) => Ok(runtime.remove(listed, force).await?),
+    wait_for(for_each(&args.boxes, async |name| match remove(&runtime, name, force).await {
+        Ok(()) => Ok(()),
         Err(Error::State(StateError::NoSuchBox(_))) if args.force => Ok(()),
-        Err(Error::State(StateError::Damaged { .. })) if args.force => {
-            Ok(runtime.remove_damaged(name)?)
+        Err(Error::State(error)) if args.force && error.is_damage() => {
+            Ok(runtime.remove_damaged(name).await?)
         }
         Err(error) => Err(error.into()),
     }))
+}
+
+async fn remove(runtime: &Runtime, name: &str, force: Force) -> Result<(), Error> {
+    runtime.remove(runtime.find(name)?, force).await
 }

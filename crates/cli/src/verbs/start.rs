@@ -52,15 +52,22 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
                 }
             };
             let spec = held.spec();
-            let (id, manner) = (spec.id.clone(), manner(&args, &spec.process));
+            let manner = manner(&args, &spec.process);
             if matches!(manner.input, Input::Terminal(_)) {
                 terminal::check_input()?;
             }
-            let started = held.start(&runtime)?;
             if attach {
-                return client::until_ended(&runtime, started, &manner).await;
+                return client::until_ended(&runtime, held.start(&runtime)?, &manner).await;
             }
-            client::until_started(started, &id).await?;
+            let started = async { client::until_started(held.start(&runtime)?, name).await };
+            match started.await {
+                Ok(ExitCode::SUCCESS) => {}
+                Ok(refused) => code = refused,
+                Err(error) => {
+                    complain(&error);
+                    code = ExitCode::from(crate::REFUSED);
+                }
+            }
         }
         Ok(code)
     })

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use boxwood_types::Signal;
 
-use super::run::grace;
+use crate::wishes::grace;
 use crate::{for_each, open_runtime, wait_for};
 
 /// Stop boxes

@@ -1,5 +1,7 @@
 //! Homes with real files and real locks.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::clock::Moment;
 use crate::*;
@@ -19,6 +21,7 @@ fn spec(seed: u8, name: &str) -> BoxSpec {
             store: "/nowhere".into(),
             cache: "/nowhere".into(),
             key: "k".into(),
+            disk: None,
         },
         shape: Shape::default(),
         hostname: "h".into(),
@@ -32,6 +35,7 @@ fn spec(seed: u8, name: &str) -> BoxSpec {
             terminal: None,
         },
         stop: StopPolicy { signal: Signal::TERM, grace_ms: 10_000 },
+        labels: BTreeMap::new(),
         after_exit: AfterExit::Keep,
         client: Client::Detached,
     }

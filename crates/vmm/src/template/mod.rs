@@ -402,6 +402,11 @@ impl Template {
         &self.manifest
     }
 
+    /// What tells the disk that it has mounted from that of another making of the same template.
+    pub fn disk_digest(&self) -> Option<String> {
+        self.manifest.disk.as_ref().map(|disk| disk.sha256.clone())
+    }
+
     /// What the disk of a box that starts from it has to be a copy of.
     ///
     /// # Errors

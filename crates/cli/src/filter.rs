@@ -1,0 +1,132 @@
+//! `ps --filter`: Docker's conditions. Those with the same key are alternatives, different keys must
+//! all hold.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use boxwood_runtime::Listed;
+use boxwood_types::BoxState;
+
+/// One condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Filter {
+    /// The beginning of an ID.
+    Id(String),
+    /// A part of a name.
+    Name(String),
+    /// A state.
+    Status(BoxState),
+    /// The exit code of a box that has ended.
+    Exited(u8),
+    /// A label, with any or with this value.
+    Label(String, Option<String>),
+    /// The image, by the name it was run by or the beginning of its ID.
+    Ancestor(String),
+}
+
+impl FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (key, value) =
+            text.split_once('=').ok_or_else(|| format!("'{text}' is no filter: KEY=VALUE"))?;
+        let value = value.to_owned();
+        Ok(match key {
+            "id" => Filter::Id(value),
+            "name" => Filter::Name(value.trim_start_matches('/').to_owned()),
+            "status" => {
+                let json = serde_json::Value::String(value.clone());
+                let state = serde_json::from_value(json);
+                Filter::Status(state.map_err(|_| format!("'{value}' is no state of a box"))?)
+            }
+            "exited" => {
+                let code = value.parse();
+                Filter::Exited(code.map_err(|_| format!("'{value}' is no exit code"))?)
+            }
+            "label" => match value.split_once('=') {
+                Some((name, value)) => Filter::Label(name.to_owned(), Some(value.to_owned())),
+                None => Filter::Label(value, None),
+            },
+            "ancestor" => Filter::Ancestor(value),
+            _ => {
+                return Err(format!(
+                    "'{key}' is no filter: id, name, status, exited, label, ancestor"
+                ));
+            }
+        })
+    }
+}
+
+impl Filter {
+    fn key(&self) -> u8 {
+        match self {
+            Filter::Id(_) => 0,
+            Filter::Name(_) => 1,
+            Filter::Status(_) => 2,
+            Filter::Exited(_) => 3,
+            // Docker wants all labels, so each is a key of its own.
+            Filter::Label(..) => 4,
+            Filter::Ancestor(_) => 5,
+        }
+    }
+
+    /// Whether it says something about boxes that don't run, so that they are meant, too.
+    fn means_all(&self) -> bool {
+        matches!(self, Filter::Status(_) | Filter::Exited(_))
+    }
+
+    fn holds(&self, listed: &Listed) -> bool {
+        let (spec, record) = (&listed.spec, &listed.record);
+        match self {
+            Filter::Id(start) => spec.id.as_str().starts_with(start),
+            Filter::Name(part) => spec.name.as_str().contains(part),
+            Filter::Status(state) => record.state == *state,
+            Filter::Exited(code) => {
+                !record.state.is_live() && record.exit.as_ref().is_some_and(|e| e.code == *code)
+            }
+            Filter::Label(name, None) => spec.labels.contains_key(name),
+            Filter::Label(name, Some(value)) => spec.labels.get(name) == Some(value),
+            Filter::Ancestor(image) => {
+                let id = spec.image.id.as_str();
+                spec.image.name == *image
+                    || id.starts_with(image)
+                    || id.trim_start_matches("sha256:").starts_with(image)
+            }
+        }
+    }
+}
+
+/// Whether these conditions are about boxes that don't run, too.
+pub(crate) fn mean_all(filters: &[Filter]) -> bool {
+    filters.iter().any(Filter::means_all)
+}
+
+/// Whether a box meets the conditions.
+pub(crate) fn hold(filters: &[Filter], listed: &Listed) -> bool {
+    let mut keys: BTreeMap<u8, bool> = BTreeMap::new();
+    for filter in filters {
+        let holds = filter.holds(listed);
+        let every = matches!(filter, Filter::Label(..));
+        keys.entry(filter.key())
+            .and_modify(|so_far| *so_far = if every { *so_far && holds } else { *so_far || holds })
+            .or_insert(holds);
+    }
+    keys.into_values().all(|holds| holds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_read_as_docker_writes_them() {
+        let parse = |text: &str| text.parse::<Filter>();
+        assert_eq!(parse("status=paused"), Ok(Filter::Status(BoxState::Paused)));
+        assert_eq!(parse("label=a=b=c"), Ok(Filter::Label("a".into(), Some("b=c".into()))));
+        assert_eq!(parse("label=a"), Ok(Filter::Label("a".into(), None)));
+        assert_eq!(parse("name=/web"), Ok(Filter::Name("web".into())));
+        for wrong in ["", "web", "status=gone", "exited=256", "exited=x", "color=red"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

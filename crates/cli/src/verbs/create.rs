@@ -1,0 +1,36 @@
+//! `boxwood create`: a box that is started later.
+
+use std::process::ExitCode;
+
+use boxwood_runtime::state::Client;
+
+use crate::out::say;
+use crate::wishes::{self, Wishes};
+use crate::{open_runtime, wait_for};
+
+/// Create a box without starting it, and print its ID
+#[derive(Debug, clap::Args)]
+#[command(
+    disable_help_flag = true,
+    after_help = "Examples:
+  boxwood create --name web my/server && boxwood start web
+  boxwood start -a $(boxwood create busybox echo hello)"
+)]
+pub(crate) struct Args {
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    #[command(flatten)]
+    wishes: Wishes,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let request = args.wishes.into_request(Client::Later)?;
+    request.check()?;
+    let runtime = open_runtime()?;
+    wait_for(async {
+        let held = wishes::create(&runtime, &request).await?;
+        say!("{}", held.spec().id)?;
+        Ok(ExitCode::SUCCESS)
+    })
+}

@@ -1,0 +1,72 @@
+//! `boxwood restart`: a box is stopped, if it runs, and started again with its disk as it was.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use boxwood_runtime::Runtime;
+use boxwood_runtime::state::{AfterExit, Client};
+use boxwood_types::Signal;
+
+use crate::wishes::grace;
+use crate::{REFUSED, client, complain, open_runtime, progress, wait_for};
+
+/// Restart boxes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  boxwood restart web
+  boxwood restart -t 1 web db")]
+pub(crate) struct Args {
+    /// Seconds until SIGKILL instead of the box's own; -1 for ever
+    #[arg(
+        short,
+        long,
+        visible_alias = "timeout",
+        value_name = "SECONDS",
+        allow_negative_numbers = true
+    )]
+    time: Option<i64>,
+    /// The first signal instead of the box's own
+    #[arg(short, long, value_name = "SIGNAL")]
+    signal: Option<Signal>,
+    /// Names or IDs
+    #[arg(required = true, value_name = "BOX")]
+    boxes: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let grace_ms = args.time.map(grace).transpose()?;
+    let runtime = open_runtime()?;
+    wait_for(async {
+        let mut code = ExitCode::SUCCESS;
+        for name in &args.boxes {
+            match restart(&runtime, name, args.signal, grace_ms).await {
+                Ok(ExitCode::SUCCESS) => {}
+                Ok(refused) => code = refused,
+                Err(error) => {
+                    complain(&error);
+                    code = ExitCode::from(REFUSED);
+                }
+            }
+        }
+        Ok(code)
+    })
+}
+
+async fn restart(
+    runtime: &Runtime,
+    name: &str,
+    signal: Option<Signal>,
+    grace_ms: Option<u64>,
+) -> anyhow::Result<ExitCode> {
+    let listed = runtime.find(name)?;
+    if listed.spec.after_exit == AfterExit::Remove {
+        bail!("box {name} is removed when it has ended (--rm), so it can't be restarted");
+    }
+    runtime.stop(&listed, signal, grace_ms).await?;
+    let mut work = progress::Work::new();
+    let id = listed.spec.id.as_str();
+    let mut step = |step: boxwood_runtime::Progress| work.step(&step.to_string());
+    let held = runtime.hold_again(id, Client::Detached, &mut step).await;
+    work.done();
+    client::until_started(held?.start(runtime)?, name).await
+}

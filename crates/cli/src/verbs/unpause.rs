@@ -1,0 +1,21 @@
+//! `boxwood unpause`: a paused box goes on.
+
+use std::process::ExitCode;
+
+use crate::{for_each, open_runtime, wait_for};
+
+/// Let paused boxes go on
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  boxwood unpause web
+  boxwood unpause web db")]
+pub(crate) struct Args {
+    /// Names or IDs
+    #[arg(required = true, value_name = "BOX")]
+    boxes: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let runtime = open_runtime()?;
+    wait_for(for_each(&args.boxes, async |name| Ok(runtime.unpause(&runtime.find(name)?).await?)))
+}

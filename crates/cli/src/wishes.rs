@@ -1,0 +1,125 @@
+//! What a new box is to be: the flags that `run` and `create` share, and the box that is made of them.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{anyhow, bail};
+use boxwood_runtime::state::{AfterExit, Client};
+use boxwood_runtime::{CreateRequest, Held, Runtime, Start};
+use boxwood_types::{BoxName, ByteSize, Shape, Signal};
+
+use crate::{envfile, labels, progress, terminal};
+
+/// A new box as its user describes it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Wishes {
+    /// Remove the box when its command has ended
+    #[arg(long)]
+    rm: bool,
+    /// Name the box
+    #[arg(long, value_name = "NAME")]
+    name: Option<BoxName>,
+    /// Connect standard input
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Set an environment variable, or pass on your own
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<OsString>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// The directory the command starts in
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<OsString>,
+    /// The user and group: names or numbers
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<OsString>,
+    /// Instead of the image's entrypoint
+    #[arg(long, value_name = "COMMAND")]
+    entrypoint: Option<OsString>,
+    /// Memory, for example 256m or 2g
+    #[arg(short, long, value_name = "SIZE", default_value = "512m")]
+    memory: ByteSize,
+    /// Number of CPUs, a whole number
+    #[arg(long, value_name = "N", default_value = "1")]
+    cpus: u32,
+    /// The box's host name
+    #[arg(short = 'h', long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// The signal that asks the command to end
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<Signal>,
+    /// Seconds from that signal to SIGKILL; -1 for ever
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    stop_timeout: Option<i64>,
+    /// Say something about the box, for 'ps --filter'
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    label: Vec<String>,
+    /// Read labels from a file, one in each line
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
+    /// Name or ID of the image, then the command and its arguments: what follows the image is the
+    /// command's
+    #[arg(trailing_var_arg = true, required = true, value_name = "IMAGE [COMMAND")]
+    image_and_command: Vec<OsString>,
+}
+
+impl Wishes {
+    pub(crate) fn into_request(self, client: Client) -> anyhow::Result<CreateRequest> {
+        let env = envfile::settings(&self.env_file, self.env)?;
+        let (image, command) = image_and_command(self.image_and_command)?;
+        Ok(CreateRequest {
+            image,
+            name: self.name,
+            command,
+            entrypoint: self.entrypoint,
+            env,
+            workdir: self.workdir,
+            user: self.user,
+            hostname: self.hostname,
+            shape: Shape::new(self.cpus, self.memory)?,
+            open_stdin: self.interactive,
+            terminal: self.tty.then(terminal::size),
+            labels: labels::read(&self.label_file, self.label)?,
+            stop_signal: self.stop_signal,
+            stop_grace_ms: self.stop_timeout.map(grace).transpose()?,
+            after_exit: if self.rm { AfterExit::Remove } else { AfterExit::Keep },
+            client,
+        })
+    }
+}
+
+/// Makes the box. Its lock is held until it is started or let go of.
+pub(crate) async fn create(runtime: &Runtime, request: &CreateRequest) -> anyhow::Result<Held> {
+    let mut work = progress::Work::new();
+    let prepared = runtime
+        .prepare(&request.image, request.shape, Start::First, &mut |step| {
+            work.step(&step.to_string())
+        })
+        .await?;
+    work.done();
+    Ok(runtime.create(request, &prepared)?)
+}
+
+/// What `--stop-timeout` and `stop --time` say, in milliseconds; -1 is for ever, as Docker has it.
+pub(crate) fn grace(seconds: i64) -> anyhow::Result<u64> {
+    match u64::try_from(seconds) {
+        Ok(seconds) => Ok(seconds.saturating_mul(1000)),
+        Err(_) if seconds == -1 => Ok(u64::MAX),
+        Err(_) => bail!("invalid stop timeout {seconds}: give seconds, or -1 for ever"),
+    }
+}
+
+/// Splits what follows the options. One `--` between image and command is no part of either.
+fn image_and_command(words: Vec<OsString>) -> anyhow::Result<(String, Vec<OsString>)> {
+    let mut words = words.into_iter().peekable();
+    let image = words.next().unwrap_or_default();
+    let image = image
+        .into_string()
+        .map_err(|image| anyhow!("invalid image name '{}': not UTF-8", image.display()))?;
+    words.next_if(|word| word == "--");
+    Ok((image, words.collect()))
+}
