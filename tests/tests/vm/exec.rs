@@ -54,15 +54,19 @@ fn g2_of_10_sessions_at_once_right_after_a_start_and_64_later_each_has_its_own_r
 #[test]
 fn g1_a_session_asked_for_while_the_box_starts_waits_for_main() {
     let lab = Lab::new();
+    // So much that main's request takes several windows, and the session is there first.
+    let file = lab.folder().join("env");
+    let settings: String = (0..40).map(|n| format!("V{n}={}\n", "x".repeat(30_000))).collect();
+    std::fs::write(&file, settings).unwrap();
     let mut start = None;
-    let run = || {
-        let run = lab.boxwood(["run", "-d", "--name", "web", "busybox", "sleep", "100000"]);
-        start = Some(run.spawn());
-    };
-    let id = lab.appearing(run);
+    let id = lab.appearing(|| {
+        let run = lab.boxwood(["run", "-d", "--name", "web", "--env-file"]);
+        start = Some(run.args([&file]).args(["busybox", "sleep", "100000"]).spawn());
+    });
     // Main runs by the time this does.
-    let session = lab.exec([&id, "sh", "-c", "grep -c sleep /proc/[0-9]*/comm | grep -c :1"]);
-    session.output().exits(0).prints("1\n").quietly();
+    let script = "grep -c sleep /proc/[0-9]*/comm | grep -c :1; echo ${#V39}";
+    let session = lab.exec([&id, "sh", "-c", script]);
+    session.output().exits(0).prints("1\n30000\n").quietly();
     start.unwrap().wait().exits(0);
     lab.remove("web");
 }

@@ -1,12 +1,13 @@
 //! Sessions over real pipes and a connection to a host's end in memory.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use boxwood_wire::frame::{self, Decoder, HEADER, MAIN_PORT};
 use boxwood_wire::message::Stdin;
 use boxwood_wire::mux::{Limits, Mux, Role, WINDOW};
 
-use super::stdio::Pipes;
+use super::stdio::{Ends, Pipes};
+use super::terminal::Terminal;
 use super::*;
 use crate::poll::Poll;
 
@@ -24,14 +25,25 @@ struct Scene {
 
 impl Scene {
     fn new(stdin: Stdin) -> Self {
+        Scene::with(|poll| Ends::Pipes(Pipes::new(poll, 0).unwrap(), stdin))
+    }
+
+    /// `None` where there are no terminals.
+    fn terminal() -> Option<Self> {
+        let terminals = std::fs::File::open("/dev/pts").ok()?;
+        let terminal = Terminal::open(terminals.as_fd(), WindowSize::default()).ok()?;
+        Some(Scene::with(|poll| Ends::terminal(terminal, poll, 0).unwrap()))
+    }
+
+    fn with(ends: impl FnOnce(&Poll) -> Ends) -> Self {
         let mut host = Mux::new(Role::Host, Limits { streams: 4 });
         let stream = host.open().unwrap();
         host.write(stream, &MAIN_PORT.to_le_bytes());
         let poll = Poll::new().unwrap();
-        let pipes = Pipes::new(&poll, 0).unwrap();
-        let child = pipes.child_ends(stdin).map(|fd| fd.try_clone_to_owned().unwrap());
+        let ends = ends(&poll);
+        let child = ends.child_ends().map(|fd| fd.try_clone_to_owned().unwrap());
         let pid = Pid::from_raw(1000).unwrap();
-        let session = Session::main(pid, stream, pipes.into_stdio(stdin));
+        let session = Session::main(pid, stream, ends.into_stdio());
         let (guest, heard) = (Connection::new(), Decoder::new());
         let mut scene = Scene { guest, host, stream, heard, session, child, _poll: poll };
         scene.carry();
@@ -141,6 +153,28 @@ fn g3_a_grandchild_that_reads_the_pipe_delays_nothing() {
 
 fn raw(fd: &OwnedFd) -> String {
     std::os::fd::AsRawFd::as_raw_fd(fd).to_string()
+}
+
+#[test]
+fn g3_what_a_terminal_holds_at_the_end_is_sent_and_a_grandchild_is_not_waited_for() {
+    let Some(mut scene) = Scene::terminal() else { return };
+    let text = vec![b'x'; 6000];
+    scene.write(1, &text);
+    // The child's ends stay open, as in a grandchild's hands.
+    scene.session.ended(ExitStatus::Code(7));
+    assert_eq!(scene.settle(), Turn::Over);
+    assert_eq!(scene.hear(), (text, Vec::new(), Some(EXITED)));
+}
+
+#[test]
+fn g5_the_end_of_input_means_nothing_to_a_terminal() {
+    let Some(mut scene) = Scene::terminal() else { return };
+    scene.say(Kind::StdinEof, b"");
+    scene.say(Kind::Stdin, b"line\n");
+    scene.settle();
+    assert_eq!(scene.read_input(), b"line\n");
+    scene.settle();
+    assert_eq!(scene.hear().0, b"line\r\n", "it echoes");
 }
 
 #[test]
