@@ -35,8 +35,7 @@ fn greetings() -> Vec<Vec<u8>> {
         machine_id: [3; 16],
         boot_id: [4; 16],
     };
-    let failed =
-        GuestWord::Failed { epoch: Epoch([1; 16]), step: "a".into(), reason: "b".into() };
+    let failed = GuestWord::Failed { epoch: Epoch([1; 16]), step: "a".into(), reason: "b".into() };
     vec![
         preface::encode(&HostWord::Hello(hello)),
         preface::encode(&HostWord::Mount { warm: vec![b"/bin/sh".to_vec()] }),

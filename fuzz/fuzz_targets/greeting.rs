@@ -5,7 +5,10 @@
 use boxwood_wire::preface::{GuestWord, HostWord, Reader};
 use libfuzzer_sys::fuzz_target;
 
-fn words<T: serde::de::DeserializeOwned + std::fmt::Debug>(bytes: &[u8], piece: usize) -> Vec<String> {
+fn words<T: serde::de::DeserializeOwned + std::fmt::Debug>(
+    bytes: &[u8],
+    piece: usize,
+) -> Vec<String> {
     let mut reader = Reader::new();
     let mut found = Vec::new();
     for part in bytes.chunks(piece) {

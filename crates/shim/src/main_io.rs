@@ -57,11 +57,13 @@ pub(crate) async fn follow_main(mut stream: Stream, output: Rc<Output>, news: mp
             Ok(None) => Event::LinkLost("the guest closed main's stream".to_owned()),
             Err(error) => Event::LinkLost(words(&error)),
         };
-        let last = !matches!(event, Event::MainStarted);
+        let started = event == Event::MainStarted;
         // The supervisor goes only when the box has ended.
-        if news.send(event).await.is_err() || last {
+        if news.send(event).await.is_err() || !started {
             return;
         }
+        // Nobody sees output of a main that is not known to run.
+        output.opened().await;
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) struct Output {
     log_failed: RefCell<Option<String>>,
     clients: RefCell<Vec<Sender>>,
     hurry: watch::Sender<bool>,
+    open: watch::Sender<bool>,
 }
 
 impl Output {
@@ -43,6 +44,7 @@ impl Output {
             log_failed: RefCell::default(),
             clients: RefCell::default(),
             hurry: watch::Sender::new(false),
+            open: watch::Sender::new(false),
         }
     }
 
@@ -51,9 +53,21 @@ impl Output {
         self.clients.borrow_mut().push(client);
     }
 
+    /// That main runs is written down: its output may be seen.
+    pub(crate) fn open(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// Waits until the output may be seen.
+    pub(crate) async fn opened(&self) {
+        // The sender of this watch is ours: it can't go before we do.
+        let _ = self.open.subscribe().wait_for(|open| *open).await;
+    }
+
     /// From now on nobody is waited for.
     pub(crate) fn hurry(&self) {
         self.hurry.send_replace(true);
+        self.open();
     }
 
     /// Logs a piece of output and sends it to everybody.

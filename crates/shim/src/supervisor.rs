@@ -98,6 +98,7 @@ impl Supervisor {
                 () = until(deadline) => Event::DeadlinePassed,
             };
             for event in self.in_order(event, vm, sources).await {
+                let started = event == Event::MainStarted;
                 let (next, action) = life.take(event, self.spec.after_exit, Instant::now());
                 life = next;
                 if let Err(failed) = self.act(action, vm, guest).await {
@@ -105,6 +106,9 @@ impl Supervisor {
                     life = life.take(Event::PauseFailed, self.spec.after_exit, Instant::now()).0;
                 }
                 self.answer_asker();
+                if started {
+                    self.output.open();
+                }
             }
             if let Life::Ending { exit } = life {
                 return exit;
