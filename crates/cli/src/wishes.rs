@@ -10,6 +10,63 @@ use boxwood_types::{BoxName, ByteSize, Shape, Signal};
 
 use crate::{envfile, labels, progress, terminal};
 
+/// A process as its user describes it: main of a new box, or one beside main.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProcessWishes {
+    /// Connect standard input
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Set an environment variable, or pass on your own
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<OsString>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// The directory the command starts in
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<OsString>,
+    /// The user and group: names or numbers
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<OsString>,
+}
+
+impl ProcessWishes {
+    /// What `--env-file` and `-e` say together.
+    pub(crate) fn env(&self) -> anyhow::Result<Vec<OsString>> {
+        envfile::settings(&self.env_file, self.env.clone())
+    }
+}
+
+/// How boxes are asked to end.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StopWishes {
+    /// Seconds until SIGKILL instead of the box's own; -1 for ever
+    #[arg(
+        short,
+        long,
+        visible_alias = "timeout",
+        value_name = "SECONDS",
+        allow_negative_numbers = true
+    )]
+    time: Option<i64>,
+    /// The first signal instead of the box's own
+    #[arg(short, long, value_name = "SIGNAL")]
+    pub(crate) signal: Option<Signal>,
+    /// Names or IDs
+    #[arg(required = true, value_name = "BOX")]
+    pub(crate) boxes: Vec<String>,
+}
+
+impl StopWishes {
+    /// Milliseconds until SIGKILL, if the user says so.
+    pub(crate) fn grace_ms(&self) -> anyhow::Result<Option<u64>> {
+        self.time.map(grace).transpose()
+    }
+}
+
 /// A new box as its user describes it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Wishes {
@@ -19,24 +76,8 @@ pub(crate) struct Wishes {
     /// Name the box
     #[arg(long, value_name = "NAME")]
     name: Option<BoxName>,
-    /// Connect standard input
-    #[arg(short, long)]
-    pub(crate) interactive: bool,
-    /// Give it a terminal
-    #[arg(short, long)]
-    pub(crate) tty: bool,
-    /// Set an environment variable, or pass on your own
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<OsString>,
-    /// Read environment variables from a file
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
-    /// The directory the command starts in
-    #[arg(short, long, value_name = "DIR")]
-    workdir: Option<OsString>,
-    /// The user and group: names or numbers
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) process: ProcessWishes,
     /// Instead of the image's entrypoint
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<OsString>,
@@ -69,20 +110,20 @@ pub(crate) struct Wishes {
 
 impl Wishes {
     pub(crate) fn into_request(self, client: Client) -> anyhow::Result<CreateRequest> {
-        let env = envfile::settings(&self.env_file, self.env)?;
-        let (image, command) = image_and_command(self.image_and_command)?;
+        let env = self.process.env()?;
+        let (image, command) = name_and_command(self.image_and_command)?;
         Ok(CreateRequest {
             image,
             name: self.name,
             command,
             entrypoint: self.entrypoint,
             env,
-            workdir: self.workdir,
-            user: self.user,
+            workdir: self.process.workdir,
+            user: self.process.user,
             hostname: self.hostname,
             shape: Shape::new(self.cpus, self.memory)?,
-            open_stdin: self.interactive,
-            terminal: self.tty.then(terminal::size),
+            open_stdin: self.process.interactive,
+            terminal: self.process.tty.then(terminal::size),
             labels: labels::read(&self.label_file, self.label)?,
             stop_signal: self.stop_signal,
             stop_grace_ms: self.stop_timeout.map(grace).transpose()?,
@@ -105,7 +146,7 @@ pub(crate) async fn create(runtime: &Runtime, request: &CreateRequest) -> anyhow
 }
 
 /// What `--stop-timeout` and `stop --time` say, in milliseconds; -1 is for ever, as Docker has it.
-pub(crate) fn grace(seconds: i64) -> anyhow::Result<u64> {
+fn grace(seconds: i64) -> anyhow::Result<u64> {
     match u64::try_from(seconds) {
         Ok(seconds) => Ok(seconds.saturating_mul(1000)),
         Err(_) if seconds == -1 => Ok(u64::MAX),
@@ -113,13 +154,14 @@ pub(crate) fn grace(seconds: i64) -> anyhow::Result<u64> {
     }
 }
 
-/// Splits what follows the options. One `--` between image and command is no part of either.
-fn image_and_command(words: Vec<OsString>) -> anyhow::Result<(String, Vec<OsString>)> {
+/// Splits what follows the options: an image or a box, and a command. One `--` between the two is no
+/// part of either.
+pub(crate) fn name_and_command(words: Vec<OsString>) -> anyhow::Result<(String, Vec<OsString>)> {
     let mut words = words.into_iter().peekable();
-    let image = words.next().unwrap_or_default();
-    let image = image
+    let name = words.next().unwrap_or_default();
+    let name = name
         .into_string()
-        .map_err(|image| anyhow!("invalid image name '{}': not UTF-8", image.display()))?;
+        .map_err(|name| anyhow!("invalid name '{}': not UTF-8", name.display()))?;
     words.next_if(|word| word == "--");
-    Ok((image, words.collect()))
+    Ok((name, words.collect()))
 }

@@ -33,6 +33,21 @@ fn g2_a_session_returns_its_own_code_or_signal() {
 }
 
 #[test]
+fn g7_what_follows_the_box_is_the_commands() {
+    let lab = Lab::new();
+    lab.idle("web");
+    for (words, text) in [
+        (&["printf", "%s,", "-e", "X=1"][..], "-e,X=1,"),
+        (&["printf", "%s,", "--help"], "--help,"),
+        (&["--", "printf", "%s,", "--", "-d"], "--,-d,"),
+    ] {
+        lab.exec(["web"]).args(words).output().exits(0).prints(text).quietly();
+    }
+    lab.exec(["web", "--help"]).output().exits(127);
+    lab.remove("web");
+}
+
+#[test]
 fn g2_of_10_sessions_at_once_right_after_a_start_and_64_later_each_has_its_own_result() {
     let lab = Lab::new();
     lab.idle("web");

@@ -1,7 +1,6 @@
 //! `boxwood exec`: a process beside main, with its streams and its exact exit code.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -14,7 +13,8 @@ use crate::client::{Client, Input, Manner, Parting, Screen, Timings, Whose};
 use crate::detach::{self, DetachKeys};
 use crate::out::tell;
 use crate::sys::BROKEN_PIPE;
-use crate::{envfile, open_runtime, terminal, wait_for};
+use crate::wishes::{self, ProcessWishes};
+use crate::{open_runtime, terminal, wait_for};
 
 /// What `timeout` of coreutils returns, too.
 const TIMED_OUT: u8 = 124;
@@ -42,41 +42,17 @@ pub(crate) struct Args {
     /// Run in the background and return when it has started
     #[arg(short, long)]
     detach: bool,
-    /// Connect standard input
-    #[arg(short, long)]
-    interactive: bool,
-    /// Give it a terminal
-    #[arg(short, long)]
-    tty: bool,
-    /// Set an environment variable, or pass on your own
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<OsString>,
-    /// Read environment variables from a file
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
-    /// The directory it starts in
-    #[arg(short, long, value_name = "DIR")]
-    workdir: Option<OsString>,
-    /// The user and group: names or numbers
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<OsString>,
+    #[command(flatten)]
+    process: ProcessWishes,
     /// Kill it, with everything it started, after this time: 30, 1.5s, 5m, 1h
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     timeout: Option<Timeout>,
     /// The keys that leave a terminal
     #[arg(long, value_name = "KEYS", default_value = detach::DEFAULT)]
     detach_keys: DetachKeys,
-    /// Name or ID of the box
-    #[arg(value_name = "BOX")]
-    name: String,
-    /// The command and its arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "COMMAND"
-    )]
-    command: Vec<OsString>,
+    /// Name or ID of the box, then the command and its arguments: what follows the box is the command's
+    #[arg(trailing_var_arg = true, required = true, num_args = 2.., value_name = "BOX COMMAND")]
+    box_and_command: Vec<OsString>,
 }
 
 /// How long a command may run.
@@ -110,12 +86,13 @@ impl FromStr for Timeout {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    if args.interactive && args.tty && !args.detach {
+    if args.process.interactive && args.process.tty && !args.detach {
         terminal::check_input()?;
     }
     let manner = args.manner();
-    let (name, shown) = (args.name.clone(), shown(&args));
-    let request = args.into_request()?;
+    let timeout = args.timeout;
+    let (name, request) = args.into_request()?;
+    let shown = shown(&request.command, timeout);
     request.check()?;
     let runtime = open_runtime()?;
     wait_for(async {
@@ -133,33 +110,37 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 impl Args {
     fn manner(&self) -> Manner {
-        let input = match (self.interactive, self.tty) {
+        let input = match (self.process.interactive, self.process.tty) {
             (false, _) => Input::None,
             (true, false) => Input::Piped,
             (true, true) => Input::Terminal(self.detach_keys.clone()),
         };
-        let screen = if self.tty { Screen::Terminal } else { Screen::None };
+        let screen = if self.process.tty { Screen::Terminal } else { Screen::None };
         Manner { input, screen, timings: Timings::Quiet }
     }
 
-    fn into_request(self) -> anyhow::Result<ExecRequest> {
-        Ok(ExecRequest {
-            env: envfile::settings(&self.env_file, self.env)?,
-            command: self.command,
-            workdir: self.workdir,
-            user: self.user,
-            open_stdin: self.interactive && !self.detach,
-            terminal: self.tty.then(terminal::size),
+    /// The box, and what is to run in it.
+    fn into_request(self) -> anyhow::Result<(String, ExecRequest)> {
+        let (name, command) = wishes::name_and_command(self.box_and_command)?;
+        let process = self.process;
+        let request = ExecRequest {
+            env: process.env()?,
+            command,
+            workdir: process.workdir,
+            user: process.user,
+            open_stdin: process.interactive && !self.detach,
+            terminal: process.tty.then(terminal::size),
             timeout_ms: self.timeout.map(|timeout| timeout.ms),
             client: if self.detach { Staying::Detached } else { Staying::Attached },
-        })
+        };
+        Ok((name, request))
     }
 }
 
 /// What is said when the time is up.
-fn shown(args: &Args) -> String {
-    let command = args.command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
-    let time = args.timeout.map_or(0.0, |timeout| timeout.ms as f64 / 1000.0);
+fn shown(command: &[OsString], timeout: Option<Timeout>) -> String {
+    let command = command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
+    let time = timeout.map_or(0.0, |timeout| timeout.ms as f64 / 1000.0);
     format!("'{command}' was killed, with everything it had started: its {time} s were up")
 }
 

@@ -7,7 +7,7 @@ use boxwood_runtime::Runtime;
 use boxwood_runtime::state::{AfterExit, Client};
 use boxwood_types::Signal;
 
-use crate::wishes::grace;
+use crate::wishes::StopWishes;
 use crate::{REFUSED, client, complain, open_runtime, progress, wait_for};
 
 /// Restart boxes
@@ -16,30 +16,18 @@ use crate::{REFUSED, client, complain, open_runtime, progress, wait_for};
   boxwood restart web
   boxwood restart -t 1 web db")]
 pub(crate) struct Args {
-    /// Seconds until SIGKILL instead of the box's own; -1 for ever
-    #[arg(
-        short,
-        long,
-        visible_alias = "timeout",
-        value_name = "SECONDS",
-        allow_negative_numbers = true
-    )]
-    time: Option<i64>,
-    /// The first signal instead of the box's own
-    #[arg(short, long, value_name = "SIGNAL")]
-    signal: Option<Signal>,
-    /// Names or IDs
-    #[arg(required = true, value_name = "BOX")]
-    boxes: Vec<String>,
+    #[command(flatten)]
+    how: StopWishes,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let grace_ms = args.time.map(grace).transpose()?;
+    let StopWishes { signal, boxes, .. } = &args.how;
+    let grace_ms = args.how.grace_ms()?;
     let runtime = open_runtime()?;
     wait_for(async {
         let mut code = ExitCode::SUCCESS;
-        for name in &args.boxes {
-            match restart(&runtime, name, args.signal, grace_ms).await {
+        for name in boxes {
+            match restart(&runtime, name, *signal, grace_ms).await {
                 Ok(ExitCode::SUCCESS) => {}
                 Ok(refused) => code = refused,
                 Err(error) => {

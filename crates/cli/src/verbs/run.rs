@@ -46,7 +46,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let detach = args.detach;
-    if args.wishes.interactive && args.wishes.tty && !detach {
+    if args.wishes.process.interactive && args.wishes.process.tty && !detach {
         terminal::check_input()?;
     }
     let manner = args.manner();
@@ -70,12 +70,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 impl Args {
     fn manner(&self) -> Manner {
-        let input = match (self.wishes.interactive, self.wishes.tty) {
+        let input = match (self.wishes.process.interactive, self.wishes.process.tty) {
             (false, _) => Input::None,
             (true, false) => Input::Piped,
             (true, true) => Input::Terminal(self.detach_keys.clone()),
         };
-        let screen = if self.wishes.tty { Screen::Terminal } else { Screen::None };
+        let screen = if self.wishes.process.tty { Screen::Terminal } else { Screen::None };
         let timings = if self.timings { Timings::Told } else { Timings::Quiet };
         Manner { input, screen, timings }
     }

@@ -2,9 +2,7 @@
 
 use std::process::ExitCode;
 
-use boxwood_types::Signal;
-
-use crate::wishes::grace;
+use crate::wishes::StopWishes;
 use crate::{for_each, open_runtime, wait_for};
 
 /// Stop boxes
@@ -13,29 +11,17 @@ use crate::{for_each, open_runtime, wait_for};
   boxwood stop web
   boxwood stop -t 1 web db")]
 pub(crate) struct Args {
-    /// Seconds until SIGKILL instead of the box's own; -1 for ever
-    #[arg(
-        short,
-        long,
-        visible_alias = "timeout",
-        value_name = "SECONDS",
-        allow_negative_numbers = true
-    )]
-    time: Option<i64>,
-    /// The first signal instead of the box's own
-    #[arg(short, long, value_name = "SIGNAL")]
-    signal: Option<Signal>,
-    /// Names or IDs
-    #[arg(required = true, value_name = "BOX")]
-    boxes: Vec<String>,
+    #[command(flatten)]
+    how: StopWishes,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let grace_ms = args.time.map(grace).transpose()?;
+    let StopWishes { signal, boxes, .. } = &args.how;
+    let grace_ms = args.how.grace_ms()?;
     let runtime = open_runtime()?;
-    wait_for(for_each(&args.boxes, async |name| {
+    wait_for(for_each(boxes, async |name| {
         let listed = runtime.find(name)?;
-        runtime.stop(&listed, args.signal, grace_ms).await?;
+        runtime.stop(&listed, *signal, grace_ms).await?;
         Ok(())
     }))
 }
