@@ -61,7 +61,12 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 /// # Panics
 /// When that fails.
 pub(crate) fn link(from: &Path, to: &Path) {
-    drop(Invocation::new("cp").args(["-al"]).args([from, to]).output().exits(0));
+    let linked = Invocation::new("cp").args(["-al"]).args([from, to]).output();
+    if linked.code() != Some(0) {
+        // Another file system can't.
+        let _ = std::fs::remove_dir_all(to);
+        copy(from, to);
+    }
 }
 
 /// The store of this user: `BOXWOOD_STORE`, or where `boxwood` keeps it.

@@ -21,6 +21,14 @@ pub enum Force {
     Kill,
 }
 
+/// Whether a box has no shim, or one that is about to go.
+async fn no_shim(dir: &BoxDir) -> Result<bool, Error> {
+    let Some((mut reader, _writer)) = shim_client::ask(dir, &Request::Wait).await? else {
+        return Ok(true);
+    };
+    Ok(tokio::time::timeout(LETTING_GO, reader.ended()).await.is_ok())
+}
+
 impl Runtime {
     /// Removes a box whose files can't be read, so that nobody knows what it was. Only when nobody
     /// owns it.
@@ -29,19 +37,18 @@ impl Runtime {
     /// When none or several are meant, somebody owns it, or it can't be removed.
     pub async fn remove_damaged(&self, name: &str) -> Result<(), Error> {
         let dir = self.home.find(name)?;
-        let owned = match dir.try_lock() {
-            // Held until the box is gone.
-            Ok(Some(_lock)) => return Ok(self.home.remove(&dir)?),
-            Ok(None) => true,
+        let free = match self.is_let_go(&dir).await {
             // Without a lock that can be looked at, a shim is known by its socket.
-            Err(StateError::Missing { .. }) => {
-                shim_client::ask(&dir, &Request::Wait).await?.is_some()
-            }
-            Err(error) => return Err(error.into()),
+            Err(Error::State(StateError::Missing { .. })) => no_shim(&dir).await?,
+            other => other?,
         };
-        if owned {
-            return Err(Error::Owned { id: dir.id().clone() });
-        }
+        // Held until the box is gone; without the file nobody can take it either.
+        let _lock = match dir.try_lock() {
+            Ok(Some(lock)) if free => Some(lock),
+            Err(StateError::Missing { .. }) if free => None,
+            Err(error) if !matches!(error, StateError::Missing { .. }) => return Err(error.into()),
+            _ => return Err(Error::Owned { id: dir.id().clone() }),
+        };
         Ok(self.home.remove(&dir)?)
     }
 

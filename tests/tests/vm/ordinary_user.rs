@@ -81,12 +81,16 @@ fn h13_a_system_store_that_only_root_may_read_hinders_nobody() {
         eprintln!("not root: there is no store that is closed to this user");
         return;
     }
+    if Invocation::new("unshare").args(["-m", "true"]).output().code() != Some(0) {
+        eprintln!("skipped: in a plain chroot nobody can have mounts of their own");
+        return;
+    }
     let lab = Lab::of_user(USER);
     let (open, kernels) = (lab.folder().join("open"), lab.store().join("kernel"));
     fs::create_dir(&open).unwrap();
     let vmlinux = fs::read_dir(kernels).unwrap().map(|entry| entry.unwrap().path());
     let vmlinux = vmlinux.map(|kernel| kernel.join("vmlinux")).find(|path| path.exists()).unwrap();
-    fs::hard_link(vmlinux, open.join("vmlinux")).unwrap();
+    fs::copy(vmlinux, open.join("vmlinux")).unwrap();
     // In a mount namespace of its own, root's places are there, closed, and the user has nothing.
     let script = r#"
         mount -t tmpfs -o mode=755 tmpfs /var/lib

@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use boxwood_tests::{Lab, Live, Running, StoreKind};
+use boxwood_tests::{Lab, Live, Running, SmallHome, StoreKind};
 use rustix::process::Signal;
 
 const WAIT: [&str; 4] = ["busybox", "sh", "-c", "echo ready; sleep 600"];
@@ -185,15 +185,17 @@ fn h13_a_full_home_can_be_made_room_in() {
         return;
     }
     let lab = Lab::new();
-    let script = r#"
-        set -eu
-        mkdir -p "$BOXWOOD_HOME"
-        mount -t tmpfs -o size=16m,mode=700 tmpfs "$BOXWOOD_HOME"
-        "$0" run -d --name full busybox sleep 600 >/dev/null
-        while dd if=/dev/zero of="$BOXWOOD_HOME/fill" bs=4k conv=notrunc oflag=append 2>/dev/null; do :; done
-        "$0" rm -f full
-        test -z "$("$0" ps -aq)"
-    "#;
-    let unshared = lab.program("unshare").args(["-m", "sh", "-c", script]).args([lab.binary()]);
-    unshared.output().exits(0);
+    let home = SmallHome::mount(&lab, "16m");
+    detached(&lab, "web");
+    home.fill();
+    lab.boxwood(["rm", "-f", "web"]).output().exits(0);
+    // A lost one, too, whose end can't be written down.
+    fs::remove_file(lab.home().join("ballast")).unwrap();
+    let live = detached(&lab, "web");
+    home.fill();
+    live.shim.kill();
+    live.qemu.is_gone_soon();
+    assert_eq!(lab.boxes().len(), 1);
+    lab.boxwood(["rm", "-f", "web"]).output().exits(0);
+    assert_eq!(lab.boxes(), [""; 0]);
 }
