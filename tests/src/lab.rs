@@ -267,7 +267,7 @@ impl Lab {
         self.home.join("boxes").join(id)
     }
 
-    /// Waits until a box's log holds this text on its standard output.
+    /// Waits until a box's log holds this text, on either stream.
     ///
     /// # Panics
     /// When it does not come.
@@ -277,7 +277,7 @@ impl Lab {
         let folder = Folder::watch(log.parent().expect("a log is in a box's folder"));
         folder.until(|| {
             let logs = self.boxwood(["logs", name]).output().exits(0);
-            logs.text().contains(text).then_some(())
+            (logs.text().contains(text) || logs.complaint().contains(text)).then_some(())
         });
     }
 

@@ -96,6 +96,7 @@ fn h11_logs_show_both_streams_apart_while_the_box_runs_and_after() {
     let lab = Lab::new();
     lab.detached("web", WAITING);
     lab.logged("web", "out\n");
+    lab.logged("web", "err\n");
     let complete = || {
         let logs = lab.boxwood(["logs", "web"]).output().exits(0);
         logs.prints("out\n").complains("err\n")
