@@ -88,6 +88,7 @@ fn prepare(port: &Port) -> Result<Machine, Fault> {
     let disks = Disks::find()?;
     disks.tune()?;
     boot::loopback()?;
+    boot::interval_timer()?;
     let (prepared, identity) = boot::mounts::prepare()?;
     let poll = Poll::new()?;
     let reaper = Reaper::new()?;
