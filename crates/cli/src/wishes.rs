@@ -104,7 +104,7 @@ pub(crate) struct Wishes {
     label_file: Vec<PathBuf>,
     /// Name or ID of the image, then the command and its arguments: what follows the image is the
     /// command's
-    #[arg(trailing_var_arg = true, required = true, value_name = "IMAGE [COMMAND")]
+    #[arg(trailing_var_arg = true, required = true, value_name = "IMAGE")]
     image_and_command: Vec<OsString>,
 }
 

@@ -12,6 +12,7 @@ use crate::{open_runtime, wait_for};
 #[derive(Debug, clap::Args)]
 #[command(
     disable_help_flag = true,
+    override_usage = "boxwood create [OPTIONS] IMAGE [COMMAND] [ARGUMENT]...",
     after_help = "Examples:
   boxwood create --name web my/server && boxwood start web
   boxwood start -a $(boxwood create busybox echo hello)"

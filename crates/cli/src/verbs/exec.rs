@@ -51,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "KEYS", default_value = detach::DEFAULT)]
     detach_keys: DetachKeys,
     /// Name or ID of the box, then the command and its arguments: what follows the box is the command's
-    #[arg(trailing_var_arg = true, required = true, num_args = 2.., value_name = "BOX COMMAND")]
+    #[arg(trailing_var_arg = true, required = true, num_args = 2.., value_names = ["BOX", "COMMAND"])]
     box_and_command: Vec<OsString>,
 }
 

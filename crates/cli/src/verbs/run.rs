@@ -13,6 +13,7 @@ use crate::{open_runtime, terminal, wait_for};
 #[derive(Debug, clap::Args)]
 #[command(
     disable_help_flag = true,
+    override_usage = "boxwood run [OPTIONS] IMAGE [COMMAND] [ARGUMENT]...",
     after_help = "Examples:
   boxwood run --rm busybox -- echo hello
   echo data | boxwood run --rm -i busybox wc -c
