@@ -17,6 +17,7 @@ mod greeting;
 mod guest;
 mod leaving;
 mod poll;
+mod processes;
 mod reaper;
 mod rebirth;
 mod rootfs;

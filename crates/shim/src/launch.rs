@@ -24,6 +24,7 @@ use crate::link::{Link, LinkError, Stream};
 use crate::main_io;
 use crate::orders::Orders;
 use crate::output::Output;
+use crate::questions::{Answers, Questions};
 use crate::sessions::Relays;
 use crate::steps::Steps;
 use crate::supervisor::{Guest, Sources, Supervisor};
@@ -185,9 +186,11 @@ async fn converse(
         supervisor.output.attach(client.clone());
     }
     supervisor.starter = Some(client);
+    let (orders, answers) = (Orders::over(control.writer()), Answers::default());
     let guest = Guest {
         link: link.clone(),
-        orders: Orders::over(control.writer()),
+        questions: Questions::over(orders.clone(), answers.clone()),
+        orders,
         stdin: open_stdin.then(|| main.writer()),
     };
     let (news_sender, news) = mpsc::channel(NEWS);
@@ -204,7 +207,7 @@ async fn converse(
     if let Some(channel) = vm.take_channel() {
         sources.main = Some(tokio::task::spawn_local(conversation.lead(channel, main)));
     }
-    tokio::task::spawn_local(main_io::follow_control(control, news_sender));
+    tokio::task::spawn_local(main_io::follow_control(control, answers, news_sender));
     let exit = supervisor.supervise(vm, &guest, &mut sources).await;
     // Nothing more is heard from it; the sessions' clients are told why.
     guest.link.end();

@@ -16,6 +16,8 @@ mod main_io;
 mod note;
 mod orders;
 mod output;
+mod questions;
+mod report;
 mod sessions;
 mod steps;
 mod supervisor;

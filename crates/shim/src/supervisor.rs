@@ -22,6 +22,8 @@ use crate::link::{Link, StreamWriter};
 use crate::note::note;
 use crate::orders::Orders;
 use crate::output::{Outgoing, Output, Sender};
+use crate::questions::Questions;
+use crate::report;
 use crate::sessions::Relays;
 use crate::steps::Steps;
 
@@ -48,6 +50,7 @@ pub(crate) struct Sources {
 pub(crate) struct Guest {
     pub(crate) link: Link,
     pub(crate) orders: Orders,
+    pub(crate) questions: Questions,
     /// Main's standard input, if it is connected.
     pub(crate) stdin: Option<StreamWriter>,
 }
@@ -261,6 +264,13 @@ impl Supervisor {
             }
             Request::Resize { size } => {
                 hand_on(guest, client, life, ControlRequest::Resize { target: Target::Main, size })
+            }
+            Request::Report { of } => {
+                match unable(life) {
+                    Some(refused) => tell(&client, &refused),
+                    None => report::begin(guest.questions.clone(), of, life.state(), client),
+                }
+                None
             }
             Request::Release => {
                 self.spec.client = Client::Detached;

@@ -24,3 +24,4 @@ mod results;
 mod streams;
 mod templates;
 mod terminals;
+mod top;
