@@ -11,6 +11,7 @@ mod crashes;
 mod exec;
 mod exec_bad_input;
 mod exec_ends;
+mod exec_many;
 mod images;
 mod installing;
 mod leaving;
