@@ -7,6 +7,7 @@
 
 mod clients;
 mod console;
+mod conversation;
 pub mod greeting;
 mod hangup;
 mod launch;
@@ -16,6 +17,8 @@ mod main_io;
 mod note;
 mod orders;
 mod output;
+mod restore;
+mod run;
 mod sessions;
 mod steps;
 mod supervisor;

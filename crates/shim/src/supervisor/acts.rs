@@ -1,0 +1,79 @@
+//! Doing what an event of the box's life has come to: QEMU, the guest, the record. Called by the loop.
+
+use boxwood_state::StopPolicy;
+use boxwood_state::clock::Moment;
+use boxwood_state::control::Reply;
+use boxwood_types::BoxState;
+use boxwood_vmm::{Error as VmError, Vm};
+use boxwood_wire::message::ControlRequest;
+
+use super::{Guest, Supervisor, tell};
+use crate::life::{Action, Life};
+use crate::note::note;
+
+impl Supervisor {
+    /// Does what an event has come to. Only QEMU can fail at it.
+    pub(super) async fn act(
+        &mut self,
+        action: Action,
+        vm: &mut Vm,
+        guest: &Guest,
+    ) -> Result<(), VmError> {
+        match action {
+            Action::None | Action::EndVm => {}
+            Action::Persist(state) => self.persist(state),
+            Action::AskStop(policy) => self.ask_stop(policy, guest),
+            Action::UnpauseAndStop(policy) => {
+                // A VM that does not go on is ended at the deadline.
+                let _ = vm.resume().await;
+                self.ask_stop(policy, guest);
+            }
+            Action::Pause => {
+                vm.pause().await?;
+                self.persist(BoxState::Paused);
+            }
+            Action::Unpause => {
+                vm.resume().await?;
+                self.persist(BoxState::Running);
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_stop(&mut self, StopPolicy { signal, grace_ms }: StopPolicy, guest: &Guest) {
+        self.output.hurry();
+        self.persist(BoxState::Stopping);
+        // A guest that takes no more is found by its hang-up or by the deadline.
+        let _ = guest.orders.send(ControlRequest::Stop { signal, grace_ms }, || ());
+    }
+
+    /// Writes a transition down, then announces it.
+    pub(super) fn persist(&mut self, state: BoxState) {
+        let first = self.record.state == BoxState::Starting && state == BoxState::Running;
+        self.record.state = state;
+        if first {
+            self.record.started = Some(Moment::now());
+        }
+        if let Err(error) = self.dir.write_record(&self.record) {
+            // The box runs on: a full disk must not end it. Its end is written again.
+            note!("{}", boxwood_types::chain(&error));
+        }
+        if first && let Some(starter) = &self.run.starter {
+            self.run.steps.mark("main started");
+            tell(starter, &Reply::Started { steps: self.run.steps.all() });
+        }
+    }
+
+    /// Tells who asked for the last event that it was done, or why not.
+    pub(super) fn answer_asker(&mut self) {
+        if let Some(asker) = self.asker.take() {
+            tell(&asker, &Reply::Done);
+        }
+    }
+
+    pub(super) fn refuse_asker(&mut self, life: &Life, why: &str) {
+        if let Some(asker) = self.asker.take() {
+            tell(&asker, &Reply::Refused { state: life.state(), message: why.to_owned() });
+        }
+    }
+}
