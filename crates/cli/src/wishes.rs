@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{anyhow, bail};
 use boxwood_runtime::state::{AfterExit, Client};
 use boxwood_runtime::{CreateRequest, Held, Runtime, Start};
-use boxwood_types::{BoxName, ByteSize, Shape, Signal};
+use boxwood_types::{BoxName, ByteSize, RestartPolicy, Shape, Signal};
 
 use crate::{envfile, labels, progress, terminal};
 
@@ -96,6 +96,9 @@ pub(crate) struct Wishes {
     /// Seconds from that signal to SIGKILL; -1 for ever
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     stop_timeout: Option<i64>,
+    /// Start the box again when it has ended by itself: no, on-failure[:N], always or unless-stopped
+    #[arg(long, value_name = "POLICY", default_value = "no")]
+    restart: RestartPolicy,
     /// Say something about the box, for 'ps --filter'
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     label: Vec<String>,
@@ -128,6 +131,7 @@ impl Wishes {
             stop_signal: self.stop_signal,
             stop_grace_ms: self.stop_timeout.map(grace).transpose()?,
             after_exit: if self.rm { AfterExit::Remove } else { AfterExit::Keep },
+            restart: self.restart,
             client,
         })
     }

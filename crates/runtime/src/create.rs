@@ -46,8 +46,8 @@ impl Runtime {
             let made_up = || names::name(std::array::from_fn(|i| random[32 + i]), attempt);
             let name: BoxName = request.name.clone().unwrap_or_else(made_up);
             let image = &prepared.image;
-            let template = prepared.template.clone();
-            let spec = request.spec(Resolved { image, template, id, name })?;
+            let (template, again) = (prepared.template.clone(), prepared.again.clone());
+            let spec = request.spec(Resolved { image, template, again, id, name })?;
             match self.home.create(&spec) {
                 Ok(new) => return Ok((new, spec)),
                 Err(StateError::NameTaken { .. }) if request.name.is_none() => {}

@@ -44,6 +44,9 @@ pub enum Error {
         /// What there is.
         host: ByteSize,
     },
+    /// Both `--restart` and `--rm`.
+    #[error("conflicting options: cannot specify both --restart and --rm")]
+    RestartAndRemove,
     /// A malformed `-e`.
     #[error("invalid environment variable '{0}': write NAME=value, or NAME to pass on your own")]
     BadEnv(String),

@@ -27,8 +27,11 @@ pub fn view(listed: &Listed, time: &dyn Fn(Moment) -> String) -> Value {
         "Image": spec.image.id.as_str(),
         "State": {
             "Status": record.state.to_string(),
-            // As with Docker, what is paused runs, too.
-            "Running": matches!(record.state, BoxState::Running | BoxState::Paused),
+            // As with Docker, what is paused or is started again runs, too.
+            "Running": matches!(
+                record.state,
+                BoxState::Running | BoxState::Paused | BoxState::Restarting
+            ),
             "Paused": record.state == BoxState::Paused,
             "Restarting": record.state == BoxState::Restarting,
             "Dead": record.state == BoxState::Failed,
@@ -41,6 +44,7 @@ pub fn view(listed: &Listed, time: &dyn Fn(Moment) -> String) -> Value {
             "StartedAt": when(record.started),
             "FinishedAt": when(record.finished),
         },
+        "RestartCount": record.restarts,
         "Config": {
             "Hostname": spec.hostname,
             "User": spec.process.user.display(),
@@ -59,6 +63,10 @@ pub fn view(listed: &Listed, time: &dyn Fn(Moment) -> String) -> Value {
             "Memory": spec.shape.memory_bytes(),
             "NanoCpus": u64::from(spec.shape.cpus()) * 1_000_000_000,
             "AutoRemove": spec.after_exit == AfterExit::Remove,
+            "RestartPolicy": {
+                "Name": spec.restart.name(),
+                "MaximumRetryCount": spec.restart.maximum_retry_count(),
+            },
         },
         "Template": spec.template.key,
         "LogPath": listed.dir.log(),

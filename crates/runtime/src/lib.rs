@@ -17,6 +17,7 @@ mod logs;
 mod names;
 mod pause;
 mod prepare;
+mod rearm;
 mod recover;
 mod remove;
 mod rename;

@@ -37,7 +37,7 @@ pub(crate) fn failed_to_start(why: String) -> ExitRecord {
 pub(crate) async fn converse(
     supervisor: &mut Supervisor,
     vm: &mut Vm,
-    starter: UnixStream,
+    starter: Option<UnixStream>,
     ears: &mut Ears,
 ) -> ExitRecord {
     let link = Link::new();
@@ -48,12 +48,14 @@ pub(crate) async fn converse(
     };
     let (asked_for_sender, asked_for) = oneshot::channel();
     let open_stdin = supervisor.spec.process.open_stdin;
-    let stdin = open_stdin.then(|| MainStdin { writer: main.writer(), asked_for });
-    let client = clients::adopt_starter(starter, stdin);
-    if supervisor.spec.client == Client::Attached {
-        supervisor.output.attach(client.clone());
+    if let Some(starter) = starter {
+        let stdin = open_stdin.then(|| MainStdin { writer: main.writer(), asked_for });
+        let client = clients::adopt_starter(starter, stdin);
+        if supervisor.spec.client == Client::Attached {
+            supervisor.output.attach(client.clone());
+        }
+        supervisor.run.starter = Some(client);
     }
-    supervisor.run.starter = Some(client);
     let guest = Guest {
         link: link.clone(),
         orders: Orders::over(control.writer()),

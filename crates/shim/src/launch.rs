@@ -11,13 +11,16 @@ use boxwood_state::{Client, ExitRecord, Home, Record, ShimIdentity, StateError, 
 use boxwood_types::BoxId;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
+use tokio::task::JoinSet;
 
+use crate::Remake;
 use crate::clients;
 use crate::conversation::{converse, failed_to_start};
 use crate::output::Output;
+use crate::restart::{BackOff, Wanted};
 use crate::restore::restore_vm;
 use crate::run::Run;
-use crate::supervisor::{Ears, Supervisor};
+use crate::supervisor::{Ears, Ended, Supervisor, Then};
 use crate::told::Told;
 
 /// What a shim is handed by the process that starts it.
@@ -26,6 +29,7 @@ pub(crate) struct Inherited {
     pub(crate) lock: OwnedFd,
     pub(crate) alive: OwnedFd,
     pub(crate) listener: OwnedFd,
+    pub(crate) remake: Remake,
 }
 
 /// Why a shim could not even take its box over. The box then stays as its creator left it, without
@@ -71,22 +75,56 @@ pub(crate) async fn launch(
         output: Rc::new(Output::new(log)),
         waiters: Vec::new(),
         asker: None,
+        remake: inherited.remake,
         run,
+        back_off: BackOff::default(),
+        wanted: Wanted::ToRun,
+        partings: JoinSet::new(),
     };
     supervisor.begin();
-    let exit = run_vm(&mut supervisor, console, starter, &mut ears).await;
+    let exit = keep(&mut supervisor, console, starter, &mut ears).await;
     drop(inherited.lock);
     supervisor.say_goodbye(exit, &mut ears.asked).await;
     Ok(())
 }
 
-/// One VM of the box, from its restore to its end. Returns when it is gone and its end is written down.
-async fn run_vm(
+/// One VM after the other, as long as the box's policy wants another. Returns when none is left and the
+/// end is written down.
+async fn keep(
     supervisor: &mut Supervisor,
     console: File,
     starter: UnixStream,
     ears: &mut Ears,
 ) -> ExitRecord {
+    let mut ended = run_vm(supervisor, console, Some(starter), ears).await;
+    loop {
+        let (exit, at) = match ended {
+            Ended::ForGood(exit) => return exit,
+            Ended::ForNow { exit, at } => (exit, at),
+        };
+        if supervisor.back_off(&exit, at, ears).await == Then::Nothing {
+            return supervisor.give_up(exit);
+        }
+        ended = match Run::begin(Instant::now()) {
+            Ok((run, console)) => {
+                supervisor.begin_again(run);
+                run_vm(supervisor, console, None, ears).await
+            }
+            Err(error) => {
+                let why = format!("can't open the console: {error}");
+                supervisor.conclude(None, failed_to_start(why)).await
+            }
+        };
+    }
+}
+
+/// One VM of the box, from its restore to its end.
+async fn run_vm(
+    supervisor: &mut Supervisor,
+    console: File,
+    starter: Option<UnixStream>,
+    ears: &mut Ears,
+) -> Ended {
     let (vm, exit) = match restore_vm(supervisor, console).await {
         Ok(mut vm) => {
             supervisor.record.vmm_pid = Some(vm.pid());
@@ -94,7 +132,8 @@ async fn run_vm(
             (Some(vm), exit)
         }
         Err(why) => {
-            supervisor.run.starter = Some(clients::adopt_starter(starter, None));
+            let adopt = |starter| clients::adopt_starter(starter, None);
+            supervisor.run.starter = starter.map(adopt);
             (None, failed_to_start(why))
         }
     };

@@ -17,6 +17,7 @@ mod main_io;
 mod note;
 mod orders;
 mod output;
+mod restart;
 mod restore;
 mod run;
 mod sessions;
@@ -27,8 +28,10 @@ mod told;
 
 use std::os::fd::RawFd;
 use std::path::Path;
+use std::pin::Pin;
 use std::process::ExitCode;
 
+use boxwood_state::{BoxSpec, TemplateRef};
 use boxwood_types::BoxId;
 
 use crate::note::note;
@@ -46,10 +49,15 @@ pub const ALIVE_FD: RawFd = 5;
 /// The control socket, listening.
 pub const LISTENER_FD: RawFd = 6;
 
+/// Makes the template of a box's shape anew, when a box is to be started again and it is not there any
+/// more. The error is for people.
+pub type Remake =
+    Box<dyn Fn(BoxSpec) -> Pin<Box<dyn Future<Output = Result<TemplateRef, String>>>>>;
+
 /// Runs a shim to its end. The descriptors above must have been put in place; nothing else may run
 /// in this process, and it must be called on the thread that lives as long as the process does:
 /// QEMU dies with that thread.
-pub fn run(home: &Path, id: &BoxId) -> ExitCode {
+pub fn run(home: &Path, id: &BoxId, remake: Remake) -> ExitCode {
     let numbers = [STARTER_FD, LOCK_FD, ALIVE_FD, LISTENER_FD];
     let Some([starter, lock, alive, listener]) = sys::take_inherited(numbers) else {
         note!("started without a box's descriptors; 'boxwood run' starts shims");
@@ -63,7 +71,7 @@ pub fn run(home: &Path, id: &BoxId) -> ExitCode {
             return ExitCode::from(125);
         }
     };
-    let inherited = launch::Inherited { starter, lock, alive, listener };
+    let inherited = launch::Inherited { starter, lock, alive, listener, remake };
     let result =
         tokio::task::LocalSet::new().block_on(&runtime, launch::launch(home, id, inherited));
     match result {

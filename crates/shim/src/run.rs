@@ -20,6 +20,8 @@ pub(crate) struct Run {
     /// Who wants main's streams and came before main.
     pub(crate) early: Vec<Caller>,
     pub(crate) steps: Steps,
+    /// When main began to run.
+    pub(crate) running_since: Option<Instant>,
 }
 
 impl Run {
@@ -35,6 +37,7 @@ impl Run {
             relays: Relays::default(),
             early: Vec::new(),
             steps: Steps::since(began),
+            running_since: None,
         };
         Ok((run, console_end))
     }

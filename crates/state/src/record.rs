@@ -20,6 +20,12 @@ pub struct Record {
     pub finished: Option<Moment>,
     /// How it last ended.
     pub exit: Option<ExitRecord>,
+    /// How many times its restart policy has started it again since somebody last did.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Somebody stopped or killed it: a policy `unless-stopped` leaves it so.
+    #[serde(default)]
+    pub stopped: bool,
 }
 
 /// How a box ended.
@@ -68,6 +74,8 @@ impl Record {
             started: None,
             finished: None,
             exit: None,
+            restarts: 0,
+            stopped: false,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use boxwood_types::{BoxId, BoxName, Digest, Shape, Signal, WindowSize};
+use boxwood_types::{BoxId, BoxName, Digest, RestartPolicy, Shape, Signal, WindowSize};
 use serde::{Deserialize, Serialize};
 
 use crate::Text;
@@ -22,6 +22,9 @@ pub struct BoxSpec {
     pub image: ImageRef,
     /// The template it starts from.
     pub template: TemplateRef,
+    /// The template it starts from when it has a disk of its own already: its shim starts it again.
+    #[serde(default)]
+    pub again: Option<TemplateRef>,
     /// vCPUs and memory.
     pub shape: Shape,
     /// The host name in the box.
@@ -35,6 +38,9 @@ pub struct BoxSpec {
     pub labels: BTreeMap<String, String>,
     /// What becomes of the box after main's end.
     pub after_exit: AfterExit,
+    /// Whether its shim starts it again when it has ended by itself.
+    #[serde(default)]
+    pub restart: RestartPolicy,
     /// Whether the client that starts the box stays with it.
     pub client: Client,
 }

@@ -6,6 +6,7 @@
 mod chain;
 mod id;
 mod refs;
+mod restart;
 mod shape;
 mod signal;
 mod size;
@@ -16,6 +17,7 @@ mod terminal;
 pub use chain::chain;
 pub use id::{BoxId, BoxName, IdError, NameError};
 pub use refs::{Digest, DigestError, ImageName, ImageNameError};
+pub use restart::{RestartPolicy, RestartPolicyError};
 pub use shape::{Shape, ShapeError};
 pub use signal::{Signal, SignalError};
 pub use size::{ByteSize, SizeError};

@@ -20,6 +20,7 @@ mod ordinary_user;
 mod owners;
 mod pausing;
 mod rebirth;
+mod restarting;
 mod results;
 mod streams;
 mod templates;

@@ -114,10 +114,13 @@ fn status(listed: &Listed, now: Moment) -> String {
         BoxState::Starting => "Starting".to_owned(),
         BoxState::Running => format!("Up {}", up()),
         BoxState::Paused => format!("Up {} (Paused)", up()),
-        BoxState::Restarting => "Restarting".to_owned(),
         BoxState::Stopping => "Stopping".to_owned(),
-        BoxState::Exited | BoxState::Failed => {
-            let word = if record.state == BoxState::Exited { "Exited" } else { "Failed" };
+        BoxState::Exited | BoxState::Failed | BoxState::Restarting => {
+            let word = match record.state {
+                BoxState::Restarting => "Restarting",
+                BoxState::Failed => "Failed",
+                _ => "Exited",
+            };
             let code = record.exit.as_ref().map_or(255, |exit| exit.code);
             let ago = times::since(record.finished.unwrap_or(now), now);
             format!("{word} ({code}) {ago} ago")

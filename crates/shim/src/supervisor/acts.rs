@@ -1,5 +1,7 @@
 //! Doing what an event of the box's life has come to: QEMU, the guest, the record. Called by the loop.
 
+use std::time::Instant;
+
 use boxwood_state::StopPolicy;
 use boxwood_state::clock::Moment;
 use boxwood_state::control::Reply;
@@ -49,10 +51,12 @@ impl Supervisor {
 
     /// Writes a transition down, then announces it.
     pub(super) fn persist(&mut self, state: BoxState) {
-        let first = self.record.state == BoxState::Starting && state == BoxState::Running;
+        let first = self.run.running_since.is_none() && state == BoxState::Running;
         self.record.state = state;
         if first {
+            self.run.running_since = Some(Instant::now());
             self.record.started = Some(Moment::now());
+            self.record.exit = None;
         }
         if let Err(error) = self.dir.write_record(&self.record) {
             // The box runs on: a full disk must not end it. Its end is written again.

@@ -2,7 +2,7 @@
 //! the loop.
 
 use boxwood_state::control::{Reply, Request, SessionAct};
-use boxwood_state::{Client, StopPolicy};
+use boxwood_state::{BoxSpec, Client, StopPolicy};
 use boxwood_types::Signal;
 use boxwood_wire::message::{ControlRequest, Target};
 
@@ -10,6 +10,7 @@ use super::{Guest, Supervisor, tell};
 use crate::clients::{self, Asked, Caller, Wanted};
 use crate::life::{Event, Life};
 use crate::output::Sender;
+use crate::restart::Wanted as Wish;
 
 /// How main is stopped by SIGKILL.
 const AT_ONCE: StopPolicy = StopPolicy { signal: Signal::KILL, grace_ms: 0 };
@@ -18,7 +19,9 @@ impl Supervisor {
     pub(super) fn answer(&mut self, asked: Asked, life: &Life, guest: &Guest) -> Option<Event> {
         let (request, client) = match asked {
             Asked::StarterGone if self.spec.client == Client::Detached => return None,
-            Asked::StarterGone => return Some(Event::StopAsked(self.spec.stop)),
+            Asked::StarterGone => {
+                return Some(self.wish_to_end(Event::StopAsked(self.spec.stop)));
+            }
             Asked::Streams(wanted, caller) => {
                 self.connect(wanted, caller, life, guest);
                 return None;
@@ -31,6 +34,9 @@ impl Supervisor {
                 None
             }
             Request::Signal { signal } => {
+                if ends(signal, &self.spec) {
+                    self.wanted = Wish::ToEnd;
+                }
                 if signal == Signal::KILL && !matches!(life, Life::Leaving { .. }) {
                     // Main can't outlive this one, so there is a deadline for it.
                     tell(&client, &Reply::Done);
@@ -46,14 +52,13 @@ impl Supervisor {
             Request::Stop { signal, grace_ms } => {
                 self.waiters.push(client);
                 let policy = self.spec.stop;
-                Some(Event::StopAsked(StopPolicy {
-                    signal: signal.unwrap_or(policy.signal),
-                    grace_ms: grace_ms.unwrap_or(policy.grace_ms),
-                }))
+                let signal = signal.unwrap_or(policy.signal);
+                let grace_ms = grace_ms.unwrap_or(policy.grace_ms);
+                Some(self.wish_to_end(Event::StopAsked(StopPolicy { signal, grace_ms })))
             }
             Request::Kill => {
                 self.waiters.push(client);
-                Some(Event::KillAsked)
+                Some(self.wish_to_end(Event::KillAsked))
             }
             Request::Pause | Request::Unpause => self.answer_pause(&request, client, life),
             Request::Session { session, act } => {
@@ -118,6 +123,12 @@ impl Supervisor {
         self.waiters.push(caller.reply.clone());
         clients::feed_main(caller, guest.stdin.clone());
     }
+}
+
+/// Whether who sends this signal wants the box to end. As with Docker, others may end it as well, and
+/// then its policy holds.
+pub(super) fn ends(signal: Signal, spec: &BoxSpec) -> bool {
+    signal == Signal::KILL || signal == spec.stop.signal
 }
 
 /// The answer of a box in which nothing can be done now.

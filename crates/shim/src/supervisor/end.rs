@@ -1,7 +1,7 @@
 //! The end of a box: its VM ended, its end written down, everybody told. Called by `launch`.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use boxwood_state::clock::Moment;
 use boxwood_state::control::Reply;
@@ -9,19 +9,29 @@ use boxwood_state::{AfterExit, ExitRecord};
 use boxwood_types::{BoxState, ExitReason, ExitStatus};
 use boxwood_vmm::Vm;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::Supervisor;
 use crate::clients::{self, Asked};
 use crate::note::note;
 use crate::output::{Outgoing, Sender};
+use crate::restart::Wanted;
 
 /// How long QEMU may take to be gone after SIGKILL before it is reported as stuck.
 const REAP: Duration = Duration::from_secs(10);
 
+/// How one run of a box has ended.
+pub(crate) enum Ended {
+    /// There is no other.
+    ForGood(ExitRecord),
+    /// The next one begins at this time.
+    ForNow { exit: ExitRecord, at: Instant },
+}
+
 impl Supervisor {
     /// Ends the VM, then writes the end down, then removes the box if it is to be removed. Returns
-    /// what to tell everybody.
-    pub(crate) async fn conclude(&mut self, vm: Option<Vm>, mut exit: ExitRecord) -> ExitRecord {
+    /// what to tell everybody, and when the box is started again.
+    pub(crate) async fn conclude(&mut self, vm: Option<Vm>, mut exit: ExitRecord) -> Ended {
         if let Some(mut vm) = vm {
             loop {
                 match vm.end(REAP).await {
@@ -31,11 +41,27 @@ impl Supervisor {
                 }
             }
         }
-        let never_ran = matches!(exit.reason, ExitReason::FailedToStart | ExitReason::Refused);
         self.explain(&mut exit);
-        self.record.state = if never_ran { BoxState::Failed } else { BoxState::Exited };
         self.record.finished = Some(Moment::now());
         self.record.vmm_pid = None;
+        let ran = self.run.running_since.map_or(Duration::ZERO, |since| since.elapsed());
+        match self.back_off.after(self.spec.restart, &exit, self.wanted, ran) {
+            None => Ended::ForGood(self.write_end(exit)),
+            Some(wait) => {
+                let at = Instant::now() + wait;
+                self.record.restarts = self.back_off.restarts();
+                self.record.exit = Some(exit.clone());
+                self.persist(BoxState::Restarting);
+                Ended::ForNow { exit, at }
+            }
+        }
+    }
+
+    /// Writes down that the box has ended like this, or removes it.
+    pub(super) fn write_end(&mut self, mut exit: ExitRecord) -> ExitRecord {
+        let never_ran = matches!(exit.reason, ExitReason::FailedToStart | ExitReason::Refused);
+        self.record.state = if never_ran { BoxState::Failed } else { BoxState::Exited };
+        self.record.stopped = self.wanted == Wanted::ToEnd;
         self.record.exit = Some(exit.clone());
         let result = match self.spec.after_exit {
             AfterExit::Keep => self.dir.write_record(&self.record),
@@ -69,32 +95,42 @@ impl Supervisor {
     }
 
     /// Tells everybody who waits how the box ended, and returns when they have heard it or gone.
-    pub(crate) async fn say_goodbye(self, exit: ExitRecord, asked: &mut mpsc::Receiver<Asked>) {
-        let goodbye = clients::frame(&Reply::Ended { exit });
+    pub(crate) async fn say_goodbye(mut self, exit: ExitRecord, asked: &mut mpsc::Receiver<Asked>) {
         asked.close();
-        let mut everybody = self.waiters;
-        everybody.extend(self.run.starter);
         while let Some(asked) = asked.recv().await {
             match asked {
-                Asked::Request(_, client) => everybody.push(client),
-                Asked::Streams(_, caller) => everybody.push(caller.reply),
+                Asked::Request(_, client) => self.waiters.push(client),
+                Asked::Streams(_, caller) => self.waiters.push(caller.reply),
                 Asked::StarterGone => {}
             }
         }
-        everybody.extend(self.run.early.into_iter().map(|caller| caller.reply));
-        let (bereaved, mut sessions) = self.run.relays.into_bereaved();
+        self.part(exit);
+        self.partings.join_all().await;
+    }
+
+    /// Begins to tell everybody who waits how this run ended. Nobody is waited for.
+    pub(super) fn part(&mut self, exit: ExitRecord) {
+        let goodbye = clients::frame(&Reply::Ended { exit });
+        let mut everybody = std::mem::take(&mut self.waiters);
+        everybody.extend(self.run.starter.take());
+        everybody.extend(self.run.early.drain(..).map(|caller| caller.reply));
+        let (bereaved, mut sessions) = std::mem::take(&mut self.run.relays).into_bereaved();
         everybody.extend(bereaved);
-        let mut partings = tokio::task::JoinSet::new();
         for client in everybody {
-            partings.spawn_local(part(client, goodbye.clone()));
+            self.partings.spawn_local(part(client, goodbye.clone()));
         }
         // Sessions end with the link, once their clients have taken what was said before.
-        while let Some(ended) = sessions.join_next().await {
-            if let Ok(Some(client)) = ended {
-                partings.spawn_local(part(client, goodbye.clone()));
+        self.partings.spawn_local(async move {
+            let mut partings = JoinSet::new();
+            while let Some(ended) = sessions.join_next().await {
+                if let Ok(Some(client)) = ended {
+                    partings.spawn_local(part(client, goodbye.clone()));
+                }
             }
-        }
-        partings.join_all().await;
+            partings.join_all().await;
+        });
+        // Those of earlier runs that have been heard.
+        while self.partings.try_join_next().is_some() {}
     }
 }
 

@@ -2,11 +2,16 @@
 //!
 //! The tasks around it (the guest's streams, the clients, QEMU) only report; [`Life`] says what
 //! their reports mean; the loop here does it (`acts`), writes it down, and only then tells anybody.
-//! What clients ask is in `answers`, the end of a run and of the box in `end`.
+//! What clients ask is in `answers`; the end of a run and of the box in `end`, and what is between two
+//! runs in `back_off`.
 
 mod acts;
 mod answers;
+mod back_off;
 mod end;
+
+pub(crate) use back_off::Then;
+pub(crate) use end::Ended;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -16,13 +21,15 @@ use boxwood_state::{BoxDir, BoxSpec, ExitRecord, Home, Record};
 use boxwood_types::BoxState;
 use boxwood_vmm::Vm;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
+use crate::Remake;
 use crate::clients::{self, Asked};
 use crate::life::{Event, Life};
 use crate::link::{Link, StreamWriter};
 use crate::orders::Orders;
 use crate::output::{Outgoing, Output, Sender};
+use crate::restart::{BackOff, Wanted};
 use crate::run::Run;
 use crate::told::Told;
 
@@ -62,14 +69,33 @@ pub(crate) struct Supervisor {
     pub(crate) waiters: Vec<Sender>,
     /// Who asked for the event at hand and waits until it was dealt with.
     pub(crate) asker: Option<Sender>,
+    pub(crate) remake: Remake,
     /// What belongs to the VM at hand.
     pub(crate) run: Run,
+    /// The waits between its runs.
+    pub(crate) back_off: BackOff,
+    /// Whether it has been asked to end.
+    pub(crate) wanted: Wanted,
+    /// Those who are still being told how an earlier run ended.
+    pub(crate) partings: JoinSet<()>,
 }
 
 impl Supervisor {
     /// Writes down that the box is starting, and who its shim is.
     pub(crate) fn begin(&mut self) {
         self.persist(BoxState::Starting);
+    }
+
+    /// Makes another run the one at hand.
+    pub(crate) fn begin_again(&mut self, run: Run) {
+        self.run = run;
+        self.output.begin_again();
+    }
+
+    /// Somebody wants the box to end, so no policy starts it again.
+    fn wish_to_end(&mut self, event: Event) -> Event {
+        self.wanted = Wanted::ToEnd;
+        event
     }
 
     /// Keeps the box until its VM has ended, and says how it ended.
@@ -90,7 +116,7 @@ impl Supervisor {
                     Some(event) => event,
                     None => continue,
                 },
-                () = ears.told.stop() => Event::StopAsked(self.spec.stop),
+                () = ears.told.stop() => self.wish_to_end(Event::StopAsked(self.spec.stop)),
                 () = until(deadline) => Event::DeadlinePassed,
             };
             for event in self.in_order(event, vm, news).await {
