@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 
+use boxwood_state::events::Action;
 use boxwood_state::{BoxSpec, NewBox, StateError};
 use boxwood_types::{BoxId, BoxName};
 
@@ -25,7 +26,10 @@ impl Runtime {
         let (dir, owner) = new.into_parts()?;
         let held = Held { dir, spec, owner };
         match make_disk(&held, prepared) {
-            Ok(()) => Ok(held),
+            Ok(()) => {
+                self.home.announce(&held.spec, &Action::Create);
+                Ok(held)
+            }
             Err(error) => {
                 // Nothing ran in it. If it can't be removed either, it stays as 'created'.
                 let _ = self.home.remove(&held.dir);

@@ -4,8 +4,10 @@
 //! Each verb has a file of its own. A box's life itself is its [shim](boxwood_shim)'s.
 
 mod attach;
+mod changes;
 mod create;
 mod error;
+mod events;
 mod examine;
 mod exec;
 mod inspect;
@@ -37,6 +39,7 @@ pub use boxwood_setup as setup;
 pub use boxwood_state as state;
 pub use boxwood_vmm as vmm;
 pub use error::Error;
+pub use events::{EventFilter, Events, EventsRequest};
 pub use examine::examine;
 pub use exec::{ExecRequest, Session};
 pub use inspect::view;

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use boxwood_state::events::Action;
 use boxwood_state::{Client, ExitRecord};
 use boxwood_types::{ExitReason, ExitStatus, chain};
 use boxwood_vmm::Vm;
@@ -53,6 +54,7 @@ pub(crate) async fn converse(
         let client = clients::adopt_starter(starter, stdin);
         if supervisor.spec.client == Client::Attached {
             supervisor.output.attach(client.clone());
+            supervisor.announcer.say(&Action::Attach);
         }
         supervisor.run.starter = Some(client);
     }

@@ -14,6 +14,7 @@ use tokio::net::unix::pipe;
 use tokio::task::JoinSet;
 
 use crate::Remake;
+use crate::announcer::Announcer;
 use crate::clients;
 use crate::conversation::{converse, failed_to_start};
 use crate::output::Output;
@@ -66,6 +67,8 @@ pub(crate) async fn launch(
         clients::watch_starter(alive, asked_sender.clone());
     }
     let record = Record { shim: Some(ShimIdentity::current()), ..Record::created() };
+    let own = home.get(id)?.ok_or_else(|| StateError::NoSuchBox(id.short().to_owned()))?;
+    let announcer = Announcer::new(&home, own, spec.clone());
     let mut ears = Ears { asked, told };
     let mut supervisor = Supervisor {
         home,
@@ -76,9 +79,10 @@ pub(crate) async fn launch(
         waiters: Vec::new(),
         asker: None,
         remake: inherited.remake,
+        announcer,
         run,
         back_off: BackOff::default(),
-        wanted: Wanted::ToRun,
+        wanted: Wanted::Running,
         partings: JoinSet::new(),
     };
     supervisor.begin();

@@ -5,6 +5,7 @@
 //! and telling the truth happen here. [`run`] reads as the order of a start; after
 //! `Supervisor::supervise` returned, the box has ended.
 
+mod announcer;
 mod clients;
 mod console;
 mod conversation;

@@ -16,10 +16,12 @@ const LONG_RUN: Duration = Duration::from_secs(10);
 /// Whether somebody wanted the box to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// It was stopped or killed, and stays so whatever the policy.
-    ToEnd,
+    /// It was stopped, and stays so whatever the policy.
+    Stopped,
+    /// It was killed; the same.
+    Killed,
     /// Nobody did.
-    ToRun,
+    Running,
 }
 
 /// The waits between the runs of a box.
@@ -46,7 +48,7 @@ impl BackOff {
         let wait = self.last.map_or(FIRST, |last| (last * 2).min(LONGEST));
         let never_ran = matches!(exit.reason, ExitReason::FailedToStart | ExitReason::Refused);
         let again = match policy {
-            _ if wanted == Wanted::ToEnd || never_ran => false,
+            _ if wanted != Wanted::Running || never_ran => false,
             RestartPolicy::No => false,
             RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
             RestartPolicy::OnFailure { max } => {
@@ -85,17 +87,17 @@ mod tests {
         let never = ended(ExitReason::FailedToStart, 125);
         let on_failure = RestartPolicy::OnFailure { max: None };
         for (policy, exit, wanted, again) in [
-            (RestartPolicy::No, &failed, Wanted::ToRun, false),
-            (on_failure, &failed, Wanted::ToRun, true),
-            (on_failure, &died, Wanted::ToRun, true),
-            (on_failure, &done, Wanted::ToRun, false),
-            (on_failure, &failed, Wanted::ToEnd, false),
-            (RestartPolicy::Always, &done, Wanted::ToRun, true),
-            (RestartPolicy::Always, &failed, Wanted::ToEnd, false),
-            (RestartPolicy::Always, &refused, Wanted::ToRun, false),
-            (RestartPolicy::Always, &never, Wanted::ToRun, false),
-            (RestartPolicy::UnlessStopped, &done, Wanted::ToRun, true),
-            (RestartPolicy::UnlessStopped, &done, Wanted::ToEnd, false),
+            (RestartPolicy::No, &failed, Wanted::Running, false),
+            (on_failure, &failed, Wanted::Running, true),
+            (on_failure, &died, Wanted::Running, true),
+            (on_failure, &done, Wanted::Running, false),
+            (on_failure, &failed, Wanted::Stopped, false),
+            (RestartPolicy::Always, &done, Wanted::Running, true),
+            (RestartPolicy::Always, &failed, Wanted::Killed, false),
+            (RestartPolicy::Always, &refused, Wanted::Running, false),
+            (RestartPolicy::Always, &never, Wanted::Running, false),
+            (RestartPolicy::UnlessStopped, &done, Wanted::Running, true),
+            (RestartPolicy::UnlessStopped, &done, Wanted::Stopped, false),
         ] {
             let mut back_off = BackOff::default();
             let next = back_off.after(policy, exit, wanted, Duration::ZERO);
@@ -109,7 +111,12 @@ mod tests {
         let mut back_off = BackOff::default();
         let failed = ended(ExitReason::Exited, 1);
         let mut next = |ran| {
-            back_off.after(RestartPolicy::Always, &failed, Wanted::ToRun, Duration::from_secs(ran))
+            back_off.after(
+                RestartPolicy::Always,
+                &failed,
+                Wanted::Running,
+                Duration::from_secs(ran),
+            )
         };
         let millis: Vec<u128> = (0..12).map(|_| next(9).unwrap().as_millis()).collect();
         let expected = [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 60_000];
@@ -124,7 +131,7 @@ mod tests {
         let mut back_off = BackOff::default();
         let two = "on-failure:2".parse().unwrap();
         let failed = ended(ExitReason::Exited, 1);
-        let mut next = || back_off.after(two, &failed, Wanted::ToRun, LONG_RUN).is_some();
+        let mut next = || back_off.after(two, &failed, Wanted::Running, LONG_RUN).is_some();
         assert_eq!([next(), next(), next()], [true, true, false]);
     }
 }

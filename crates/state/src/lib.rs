@@ -11,9 +11,11 @@ mod boxdir;
 pub mod clock;
 pub mod control;
 mod error;
+pub mod events;
 mod home;
 pub mod log;
 mod record;
+mod segments;
 mod spec;
 mod text;
 

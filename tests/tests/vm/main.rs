@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod crashes;
+mod events;
 mod exec;
 mod exec_bad_input;
 mod exec_ends;

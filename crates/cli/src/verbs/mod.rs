@@ -4,6 +4,7 @@ pub(crate) mod attach;
 pub(crate) mod completion;
 pub(crate) mod create;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod import;

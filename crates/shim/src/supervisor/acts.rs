@@ -5,6 +5,7 @@ use std::time::Instant;
 use boxwood_state::StopPolicy;
 use boxwood_state::clock::Moment;
 use boxwood_state::control::Reply;
+use boxwood_state::events;
 use boxwood_types::BoxState;
 use boxwood_vmm::{Error as VmError, Vm};
 use boxwood_wire::message::ControlRequest;
@@ -33,10 +34,12 @@ impl Supervisor {
             Action::Pause => {
                 vm.pause().await?;
                 self.persist(BoxState::Paused);
+                self.announcer.say(&events::Action::Pause);
             }
             Action::Unpause => {
                 vm.resume().await?;
                 self.persist(BoxState::Running);
+                self.announcer.say(&events::Action::Unpause);
             }
         }
         Ok(())
@@ -45,6 +48,7 @@ impl Supervisor {
     fn ask_stop(&mut self, StopPolicy { signal, grace_ms }: StopPolicy, guest: &Guest) {
         self.output.hurry();
         self.persist(BoxState::Stopping);
+        self.announcer.say(&events::Action::Kill(signal));
         // A guest that takes no more is found by its hang-up or by the deadline.
         let _ = guest.orders.send(ControlRequest::Stop { signal, grace_ms }, || ());
     }
@@ -61,6 +65,9 @@ impl Supervisor {
         if let Err(error) = self.dir.write_record(&self.record) {
             // The box runs on: a full disk must not end it. Its end is written again.
             note!("{}", boxwood_types::chain(&error));
+        }
+        if first {
+            self.announcer.say(&events::Action::Start);
         }
         if first && let Some(starter) = &self.run.starter {
             self.run.steps.mark("main started");

@@ -2,6 +2,7 @@
 //! the loop.
 
 use boxwood_state::control::{Reply, Request, SessionAct};
+use boxwood_state::events::Action;
 use boxwood_state::{BoxSpec, Client, StopPolicy};
 use boxwood_types::Signal;
 use boxwood_wire::message::{ControlRequest, Target};
@@ -20,7 +21,7 @@ impl Supervisor {
         let (request, client) = match asked {
             Asked::StarterGone if self.spec.client == Client::Detached => return None,
             Asked::StarterGone => {
-                return Some(self.wish_to_end(Event::StopAsked(self.spec.stop)));
+                return Some(self.wish(Wish::Stopped, Event::StopAsked(self.spec.stop)));
             }
             Asked::Streams(wanted, caller) => {
                 self.connect(wanted, caller, life, guest);
@@ -35,7 +36,7 @@ impl Supervisor {
             }
             Request::Signal { signal } => {
                 if ends(signal, &self.spec) {
-                    self.wanted = Wish::ToEnd;
+                    self.wanted = Wish::Killed;
                 }
                 if signal == Signal::KILL && !matches!(life, Life::Leaving { .. }) {
                     // Main can't outlive this one, so there is a deadline for it.
@@ -46,6 +47,7 @@ impl Supervisor {
                     tell(&client, &refused);
                     return None;
                 }
+                self.announcer.say(&Action::Kill(signal));
                 let target = Target::Main;
                 hand_on(guest, client, life, ControlRequest::Signal { target, signal })
             }
@@ -54,11 +56,12 @@ impl Supervisor {
                 let policy = self.spec.stop;
                 let signal = signal.unwrap_or(policy.signal);
                 let grace_ms = grace_ms.unwrap_or(policy.grace_ms);
-                Some(self.wish_to_end(Event::StopAsked(StopPolicy { signal, grace_ms })))
+                Some(self.wish(Wish::Stopped, Event::StopAsked(StopPolicy { signal, grace_ms })))
             }
             Request::Kill => {
                 self.waiters.push(client);
-                Some(self.wish_to_end(Event::KillAsked))
+                self.announcer.say(&Action::Kill(Signal::KILL));
+                Some(self.wish(Wish::Killed, Event::KillAsked))
             }
             Request::Pause | Request::Unpause => self.answer_pause(&request, client, life),
             Request::Session { session, act } => {
@@ -79,6 +82,7 @@ impl Supervisor {
             }
             Request::Release => {
                 self.spec.client = Client::Detached;
+                self.announcer.say(&Action::Detach);
                 tell(&client, &Reply::Done);
                 None
             }
@@ -110,7 +114,9 @@ impl Supervisor {
         }
         match (wanted, life) {
             // While the box starts it waits in the guest (contract G1).
-            (Wanted::Session(exec), _) => self.run.relays.begin(&guest.link, &exec, caller),
+            (Wanted::Session(exec), _) => {
+                self.run.relays.begin(&guest.link, &exec, caller, &self.announcer)
+            }
             (Wanted::Main, Life::Starting { .. }) => self.run.early.push(caller),
             (Wanted::Main, _) => self.attach(caller, guest),
         }
@@ -118,6 +124,7 @@ impl Supervisor {
 
     /// Gives a client main's standard streams, and the word that the box has ended.
     pub(super) fn attach(&mut self, caller: Caller, guest: &Guest) {
+        self.announcer.say(&Action::Attach);
         tell(&caller.reply, &Reply::Attached);
         self.output.attach(caller.reply.clone());
         self.waiters.push(caller.reply.clone());

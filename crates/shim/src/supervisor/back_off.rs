@@ -36,10 +36,10 @@ impl Supervisor {
             let wish = tokio::select! {
                 biased;
                 Some(asked) = ears.asked.recv() => self.answer_at_rest(asked),
-                () = ears.told.stop() => Wanted::ToEnd,
+                () = ears.told.stop() => Wanted::Stopped,
                 () = tokio::time::sleep_until(at.into()) => return Then::Again,
             };
-            if wish == Wanted::ToEnd {
+            if wish != Wanted::Running {
                 self.wanted = wish;
                 return Then::Nothing;
             }
@@ -48,7 +48,7 @@ impl Supervisor {
 
     /// The box stays as its last run left it.
     pub(crate) fn give_up(&mut self, exit: ExitRecord) -> ExitRecord {
-        self.write_end(exit)
+        self.write_end(exit, None)
     }
 
     fn answer_at_rest(&mut self, asked: Asked) -> Wanted {
@@ -58,27 +58,31 @@ impl Supervisor {
         };
         let wait = "wait until it runs";
         let (request, client) = match asked {
-            Asked::StarterGone => return Wanted::ToRun,
+            Asked::StarterGone => return Wanted::Running,
             Asked::Streams(_, caller) => {
                 tell(&caller.reply, &refused(wait));
-                return Wanted::ToRun;
+                return Wanted::Running;
             }
             Asked::Request(request, client) => (request, client),
         };
         match request {
             // As with Docker: the end of the next run.
             Request::Wait => self.waiters.push(client),
-            Request::Stop { .. } | Request::Kill => {
+            Request::Stop { .. } => {
                 self.waiters.push(client);
-                return Wanted::ToEnd;
+                return Wanted::Stopped;
+            }
+            Request::Kill => {
+                self.waiters.push(client);
+                return Wanted::Killed;
             }
             Request::Signal { signal } if ends(signal, &self.spec) => {
                 tell(&client, &Reply::Done);
-                return Wanted::ToEnd;
+                return Wanted::Killed;
             }
             Request::Release => tell(&client, &Reply::Done),
             _ => tell(&client, &refused(wait)),
         }
-        Wanted::ToRun
+        Wanted::Running
     }
 }

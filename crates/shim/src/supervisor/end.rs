@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use boxwood_state::clock::Moment;
 use boxwood_state::control::Reply;
+use boxwood_state::events::Action;
 use boxwood_state::{AfterExit, ExitRecord};
 use boxwood_types::{BoxState, ExitReason, ExitStatus};
 use boxwood_vmm::Vm;
@@ -45,24 +46,28 @@ impl Supervisor {
         self.record.finished = Some(Moment::now());
         self.record.vmm_pid = None;
         let ran = self.run.running_since.map_or(Duration::ZERO, |since| since.elapsed());
+        let die = Action::Die { code: exit.code, ran: ran.as_secs() };
         match self.back_off.after(self.spec.restart, &exit, self.wanted, ran) {
-            None => Ended::ForGood(self.write_end(exit)),
+            None => Ended::ForGood(self.write_end(exit, Some(&die))),
             Some(wait) => {
                 let at = Instant::now() + wait;
                 self.record.restarts = self.back_off.restarts();
                 self.record.exit = Some(exit.clone());
                 self.persist(BoxState::Restarting);
+                self.announcer.say(&die);
                 Ended::ForNow { exit, at }
             }
         }
     }
 
-    /// Writes down that the box has ended like this, or removes it.
-    pub(super) fn write_end(&mut self, mut exit: ExitRecord) -> ExitRecord {
+    /// Writes down that the box has ended like this, or removes it. It has died just now, or before.
+    pub(super) fn write_end(&mut self, mut exit: ExitRecord, die: Option<&Action>) -> ExitRecord {
         let never_ran = matches!(exit.reason, ExitReason::FailedToStart | ExitReason::Refused);
         self.record.state = if never_ran { BoxState::Failed } else { BoxState::Exited };
-        self.record.stopped = self.wanted == Wanted::ToEnd;
+        self.record.stopped = self.wanted != Wanted::Running;
         self.record.exit = Some(exit.clone());
+        // Once the box is removed, nobody can look any more.
+        self.announcer.look();
         let result = match self.spec.after_exit {
             AfterExit::Keep => self.dir.write_record(&self.record),
             // No reader can see a live record without its box: removing is one rename.
@@ -73,7 +78,20 @@ impl Supervisor {
             note!("{text}");
             append(&mut exit.message, &text);
         }
+        self.announce_end(die);
         exit
+    }
+
+    fn announce_end(&self, die: Option<&Action>) {
+        if let Some(die) = die {
+            self.announcer.say(die);
+        }
+        if self.wanted == Wanted::Stopped {
+            self.announcer.say(&Action::Stop);
+        }
+        if self.spec.after_exit == AfterExit::Remove {
+            self.announcer.say(&Action::Destroy);
+        }
     }
 
     /// Adds what people need to find out why a box failed.

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::Remake;
+use crate::announcer::Announcer;
 use crate::clients::{self, Asked};
 use crate::life::{Event, Life};
 use crate::link::{Link, StreamWriter};
@@ -70,6 +71,7 @@ pub(crate) struct Supervisor {
     /// Who asked for the event at hand and waits until it was dealt with.
     pub(crate) asker: Option<Sender>,
     pub(crate) remake: Remake,
+    pub(crate) announcer: Announcer,
     /// What belongs to the VM at hand.
     pub(crate) run: Run,
     /// The waits between its runs.
@@ -93,8 +95,8 @@ impl Supervisor {
     }
 
     /// Somebody wants the box to end, so no policy starts it again.
-    fn wish_to_end(&mut self, event: Event) -> Event {
-        self.wanted = Wanted::ToEnd;
+    fn wish(&mut self, wanted: Wanted, event: Event) -> Event {
+        self.wanted = wanted;
         event
     }
 
@@ -116,7 +118,7 @@ impl Supervisor {
                     Some(event) => event,
                     None => continue,
                 },
-                () = ears.told.stop() => self.wish_to_end(Event::StopAsked(self.spec.stop)),
+                () = ears.told.stop() => self.wish(Wanted::Stopped, Event::StopAsked(self.spec.stop)),
                 () = until(deadline) => Event::DeadlinePassed,
             };
             for event in self.in_order(event, vm, news).await {
