@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use boxwood_runtime::state::clock::Moment;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 /// RFC 3339 in UTC with nanoseconds, as Docker writes it.
 pub(crate) fn rfc3339(moment: Moment) -> String {
@@ -11,6 +12,21 @@ pub(crate) fn rfc3339(moment: Moment) -> String {
         Ok(time) => format!("{time:.9}"),
         Err(_) => "0001-01-01T00:00:00Z".to_owned(),
     }
+}
+
+/// When a process started, as ps(1) shows it: the time of today, or else the day; where the user is.
+pub(crate) fn started(moment: Moment, now: Moment) -> String {
+    started_in(&TimeZone::system(), moment, now)
+}
+
+fn started_in(zone: &TimeZone, moment: Moment, now: Moment) -> String {
+    let local = |moment: Moment| {
+        let time = Timestamp::from_nanosecond(i128::from(moment.0)).unwrap_or_default();
+        time.to_zoned(zone.clone())
+    };
+    let (then, now) = (local(moment), local(now));
+    let format = if then.date() == now.date() { "%H:%M" } else { "%b%d" };
+    then.strftime(format).to_string()
 }
 
 /// How long ago, in Docker's words: `About a minute`, `3 hours`.
@@ -167,6 +183,15 @@ mod tests {
         ] {
             assert_eq!(ago(seconds), words);
         }
+    }
+
+    #[test]
+    fn a_start_is_the_time_of_today_or_the_day() {
+        let now = Moment(1_700_000_000_000_000_000);
+        let ago =
+            |seconds: u64| started_in(&TimeZone::UTC, Moment(now.0 - seconds * 1_000_000_000), now);
+        assert_eq!((ago(0), ago(3600)), ("22:13".to_owned(), "21:13".to_owned()));
+        assert_eq!(ago(86_400), "Nov13");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `inspect`: a box in Docker's shape.
 
 use boxwood_state::clock::Moment;
+use boxwood_state::control::Counted;
 use boxwood_state::{AfterExit, Text};
 use boxwood_types::{BoxState, ExitReason};
 use serde_json::{Value, json};
@@ -11,8 +12,12 @@ use crate::Listed;
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// A box as `docker inspect` shows a container, as far as a box has the thing. Times are RFC 3339 in
-/// UTC. `State.Status` is the box's own state.
-pub fn view(listed: &Listed, time: &dyn Fn(Moment) -> String) -> Value {
+/// UTC. `State.Status` is the box's own state; `State.Guest` is what its guest says it has counted, and
+/// null where that is not known.
+pub fn view(listed: &Listed, counted: Option<Counted>, time: &dyn Fn(Moment) -> String) -> Value {
+    let guest = counted.map(
+        |counted| json!({ "OrphansReaped": counted.orphans_reaped, "Sessions": counted.sessions }),
+    );
     let (spec, record) = (&listed.spec, &listed.record);
     let exit = record.exit.as_ref();
     let when = |moment: Option<Moment>| moment.map_or_else(|| NEVER.to_owned(), time);
@@ -43,6 +48,7 @@ pub fn view(listed: &Listed, time: &dyn Fn(Moment) -> String) -> Value {
             "Error": exit.and_then(|exit| exit.message.clone()).unwrap_or_default(),
             "StartedAt": when(record.started),
             "FinishedAt": when(record.finished),
+            "Guest": guest,
         },
         "RestartCount": record.restarts,
         "Config": {

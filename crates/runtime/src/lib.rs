@@ -29,6 +29,7 @@ mod shim_client;
 mod start;
 mod stop;
 mod sys;
+mod top;
 mod wait;
 
 use std::path::PathBuf;
@@ -50,6 +51,7 @@ pub use remove::Force;
 pub use request::CreateRequest;
 pub use shim_client::{FromShim, ShimReader, ShimWriter};
 pub use start::{Held, Started};
+pub use top::Processes;
 
 use boxwood_image::ImageStore;
 use boxwood_state::Home;

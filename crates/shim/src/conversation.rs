@@ -19,6 +19,7 @@ use crate::link::{Link, LinkError, Stream};
 use crate::main_io;
 use crate::orders::Orders;
 use crate::output::Output;
+use crate::questions::{Answers, Questions};
 use crate::steps::Steps;
 use crate::supervisor::{Ears, Guest, News, Supervisor};
 
@@ -58,9 +59,11 @@ pub(crate) async fn converse(
         }
         supervisor.run.starter = Some(client);
     }
+    let (orders, answers) = (Orders::over(control.writer()), Answers::default());
     let guest = Guest {
         link: link.clone(),
-        orders: Orders::over(control.writer()),
+        questions: Questions::over(orders.clone(), answers.clone()),
+        orders,
         stdin: open_stdin.then(|| main.writer()),
     };
     let (news_sender, events) = mpsc::channel(NEWS);
@@ -77,7 +80,7 @@ pub(crate) async fn converse(
     if let Some(channel) = vm.take_channel() {
         news.main = Some(tokio::task::spawn_local(conversation.lead(channel, main)));
     }
-    tokio::task::spawn_local(main_io::follow_control(control, news_sender));
+    tokio::task::spawn_local(main_io::follow_control(control, answers, news_sender));
     let exit = supervisor.supervise(vm, &guest, (&mut news, ears)).await;
     // Nothing more is heard from it; the sessions' clients are told why.
     guest.link.end();

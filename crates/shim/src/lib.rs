@@ -18,6 +18,8 @@ mod main_io;
 mod note;
 mod orders;
 mod output;
+mod questions;
+mod report;
 mod restart;
 mod restore;
 mod run;

@@ -26,3 +26,4 @@ mod results;
 mod streams;
 mod templates;
 mod terminals;
+mod top;

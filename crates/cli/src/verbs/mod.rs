@@ -25,6 +25,7 @@ pub(crate) mod shim;
 pub(crate) mod start;
 pub(crate) mod stop;
 pub(crate) mod template;
+pub(crate) mod top;
 pub(crate) mod unpause;
 pub(crate) mod version;
 pub(crate) mod wait;

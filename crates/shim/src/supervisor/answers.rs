@@ -11,6 +11,7 @@ use super::{Guest, Supervisor, tell};
 use crate::clients::{self, Asked, Caller, Wanted};
 use crate::life::{Event, Life};
 use crate::output::Sender;
+use crate::report;
 use crate::restart::Wanted as Wish;
 
 /// How main is stopped by SIGKILL.
@@ -79,6 +80,13 @@ impl Supervisor {
             }
             Request::Resize { size } => {
                 hand_on(guest, client, life, ControlRequest::Resize { target: Target::Main, size })
+            }
+            Request::Report { of } => {
+                match unable(life) {
+                    Some(refused) => tell(&client, &refused),
+                    None => report::begin(guest.questions.clone(), of, life.state(), client),
+                }
+                None
             }
             Request::Release => {
                 self.spec.client = Client::Detached;

@@ -30,6 +30,7 @@ use crate::life::{Event, Life};
 use crate::link::{Link, StreamWriter};
 use crate::orders::Orders;
 use crate::output::{Outgoing, Output, Sender};
+use crate::questions::Questions;
 use crate::restart::{BackOff, Wanted};
 use crate::run::Run;
 use crate::told::Told;
@@ -56,6 +57,7 @@ pub(crate) struct News {
 pub(crate) struct Guest {
     pub(crate) link: Link,
     pub(crate) orders: Orders,
+    pub(crate) questions: Questions,
     /// Main's standard input, if it is connected.
     pub(crate) stdin: Option<StreamWriter>,
 }
