@@ -6,6 +6,7 @@ mod detach;
 mod envfile;
 mod filter;
 mod format;
+mod health;
 mod labels;
 mod out;
 mod progress;
@@ -74,6 +75,7 @@ enum Verb {
     Wait(verbs::wait::Args),
     Rm(verbs::rm::Args),
     Rename(verbs::rename::Args),
+    Update(verbs::update::Args),
     Prune(verbs::prune::Args),
     Images(verbs::images::Args),
     Load(verbs::load::Args),
@@ -114,6 +116,7 @@ fn main() -> ExitCode {
         Verb::Wait(args) => verbs::wait::run(&args),
         Verb::Rm(args) => verbs::rm::run(&args),
         Verb::Rename(args) => verbs::rename::run(&args),
+        Verb::Update(args) => verbs::update::run(args),
         Verb::Prune(args) => verbs::prune::run(&args),
         Verb::Images(args) => verbs::images::run(&args),
         Verb::Load(args) => verbs::load::run(&args),

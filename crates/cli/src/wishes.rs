@@ -8,6 +8,7 @@ use boxwood_runtime::state::{AfterExit, Client};
 use boxwood_runtime::{CreateRequest, Held, Runtime, Start};
 use boxwood_types::{BoxName, ByteSize, RestartPolicy, Shape, Signal};
 
+use crate::health::HealthFlags;
 use crate::{envfile, labels, progress, terminal};
 
 /// A process as its user describes it: main of a new box, or one beside main.
@@ -99,6 +100,8 @@ pub(crate) struct Wishes {
     /// Start the box again when it has ended by itself: no, on-failure[:N], always or unless-stopped
     #[arg(long, value_name = "POLICY", default_value = "no")]
     restart: RestartPolicy,
+    #[command(flatten)]
+    health: HealthFlags,
     /// Say something about the box, for 'ps --filter'
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     label: Vec<String>,
@@ -132,6 +135,7 @@ impl Wishes {
             stop_grace_ms: self.stop_timeout.map(grace).transpose()?,
             after_exit: if self.rm { AfterExit::Remove } else { AfterExit::Keep },
             restart: self.restart,
+            health: self.health.into_wishes()?,
             client,
         })
     }
@@ -150,7 +154,7 @@ pub(crate) async fn create(runtime: &Runtime, request: &CreateRequest) -> anyhow
 }
 
 /// What `--stop-timeout` and `stop --time` say, in milliseconds; -1 is for ever, as Docker has it.
-fn grace(seconds: i64) -> anyhow::Result<u64> {
+pub(crate) fn grace(seconds: i64) -> anyhow::Result<u64> {
     match u64::try_from(seconds) {
         Ok(seconds) => Ok(seconds.saturating_mul(1000)),
         Err(_) if seconds == -1 => Ok(u64::MAX),

@@ -10,7 +10,7 @@ use boxwood_state::{
 };
 use boxwood_types::{BoxId, BoxName, ByteSize, RestartPolicy, Shape, Signal, WindowSize};
 
-use crate::Error;
+use crate::{Error, HealthWishes};
 
 /// What Docker gives a process that has no `PATH` of its own.
 pub(crate) const DEFAULT_PATH: &str =
@@ -55,6 +55,8 @@ pub struct CreateRequest {
     pub after_exit: AfterExit,
     /// Whether it is started again when it has ended by itself.
     pub restart: RestartPolicy,
+    /// How its health is checked.
+    pub health: HealthWishes,
     /// Whether the starting client stays.
     pub client: Client,
 }
@@ -86,6 +88,7 @@ impl CreateRequest {
         if self.after_exit == AfterExit::Remove && self.restart != RestartPolicy::No {
             return Err(Error::RestartAndRemove);
         }
+        self.health.check()?;
         check_env(&self.env)?;
         check_workdir(self.workdir.as_deref())
     }
@@ -113,6 +116,7 @@ impl CreateRequest {
             labels: image.config().labels.clone().into_iter().chain(self.labels.clone()).collect(),
             after_exit: self.after_exit,
             restart: self.restart,
+            health: self.health.resolve(image.config().healthcheck.as_ref()),
             client: self.client,
         })
     }

@@ -67,7 +67,7 @@ pub(crate) async fn converse(
         stdin: open_stdin.then(|| main.writer()),
     };
     let (news_sender, events) = mpsc::channel(NEWS);
-    let mut news = News { events, main: None };
+    let mut news = News { events, sender: news_sender.clone(), main: None };
     let conversation = Conversation {
         link,
         hostname: supervisor.spec.hostname.clone(),

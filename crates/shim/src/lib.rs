@@ -11,6 +11,7 @@ mod console;
 mod conversation;
 pub mod greeting;
 mod hangup;
+mod health;
 mod launch;
 mod life;
 mod link;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::clients::Caller;
 use crate::console::Console;
+use crate::health::Monitor;
 use crate::output::Sender;
 use crate::sessions::Relays;
 use crate::steps::Steps;
@@ -22,6 +23,7 @@ pub(crate) struct Run {
     pub(crate) steps: Steps,
     /// When main began to run.
     pub(crate) running_since: Option<Instant>,
+    pub(crate) health: Option<Monitor>,
 }
 
 impl Run {
@@ -38,6 +40,7 @@ impl Run {
             early: Vec::new(),
             steps: Steps::since(began),
             running_since: None,
+            health: None,
         };
         Ok((run, console_end))
     }

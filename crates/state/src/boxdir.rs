@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use boxwood_types::BoxId;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use crate::{BoxSpec, Record, StateError, atomic};
+use crate::{BoxSpec, Health, Record, StateError, atomic};
 
 const SPEC: &str = "spec.json";
 const RECORD: &str = "record.json";
+const HEALTH: &str = "health.json";
 const LOCK: &str = "lock";
 const SOCKET: &str = "control.sock";
 
@@ -102,6 +103,37 @@ impl BoxDir {
     /// When it could not be written; the old one stands.
     pub fn write_record(&self, record: &Record) -> Result<(), StateError> {
         atomic::replace(&self.path, RECORD, record)
+    }
+
+    /// What came of its health checks; `None` when there was nothing to tell yet.
+    ///
+    /// # Errors
+    /// When it can't be read or is damaged.
+    pub fn health(&self) -> Result<Option<Health>, StateError> {
+        atomic::read(&self.file(HEALTH))
+    }
+
+    /// Writes what came of its health checks. It is for people, and need not survive a crash of the
+    /// host: readers see the old or the new. Only the one who holds the lock does.
+    ///
+    /// # Errors
+    /// When it could not be written; the old one stands.
+    pub fn write_health(&self, health: &Health) -> Result<(), StateError> {
+        atomic::replace_unsynced(&self.path, HEALTH, health)
+    }
+
+    /// A new run has no results yet.
+    ///
+    /// # Errors
+    /// When those of the last can't be removed.
+    pub fn forget_health(&self) -> Result<(), StateError> {
+        let path = self.file(HEALTH);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(StateError::io("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes the box's lock if nobody holds it, not even to look.

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use boxwood_types::{BoxId, BoxName, Digest, RestartPolicy, Shape, Signal, WindowSize};
 use serde::{Deserialize, Serialize};
 
-use crate::Text;
 use crate::clock::Moment;
+use crate::{HealthSpec, Text};
 
 /// A box as its creator resolved it: nothing in here is looked up again when it starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,9 @@ pub struct BoxSpec {
     /// Whether its shim starts it again when it has ended by itself.
     #[serde(default)]
     pub restart: RestartPolicy,
+    /// How its health is checked, if it is.
+    #[serde(default)]
+    pub health: Option<HealthSpec>,
     /// Whether the client that starts the box stays with it.
     pub client: Client,
 }

@@ -4,6 +4,7 @@
 //! one of these types has been checked, so nobody checks it again.
 
 mod chain;
+mod health;
 mod id;
 mod refs;
 mod restart;
@@ -15,6 +16,7 @@ mod status;
 mod terminal;
 
 pub use chain::chain;
+pub use health::HealthStatus;
 pub use id::{BoxId, BoxName, IdError, NameError};
 pub use refs::{Digest, DigestError, ImageName, ImageNameError};
 pub use restart::{RestartPolicy, RestartPolicyError};

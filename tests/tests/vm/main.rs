@@ -12,6 +12,7 @@ mod events;
 mod exec;
 mod exec_bad_input;
 mod exec_ends;
+mod health;
 mod images;
 mod installing;
 mod leaving;

@@ -27,5 +27,6 @@ pub(crate) mod stop;
 pub(crate) mod template;
 pub(crate) mod top;
 pub(crate) mod unpause;
+pub(crate) mod update;
 pub(crate) mod version;
 pub(crate) mod wait;

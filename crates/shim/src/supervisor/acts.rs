@@ -6,12 +6,14 @@ use boxwood_state::StopPolicy;
 use boxwood_state::clock::Moment;
 use boxwood_state::control::Reply;
 use boxwood_state::events;
-use boxwood_types::BoxState;
+use boxwood_types::{BoxState, HealthStatus};
 use boxwood_vmm::{Error as VmError, Vm};
 use boxwood_wire::message::ControlRequest;
+use tokio::sync::mpsc;
 
 use super::{Guest, Supervisor, tell};
-use crate::life::{Action, Life};
+use crate::health::{Main, Monitor, Ways};
+use crate::life::{Action, Event, Life};
 use crate::note::note;
 
 impl Supervisor {
@@ -31,18 +33,41 @@ impl Supervisor {
                 let _ = vm.resume().await;
                 self.ask_stop(policy, guest);
             }
+            Action::PersistHealth(health) => {
+                self.record.health = Some(health);
+                self.persist(BoxState::Running);
+                self.announcer.say(&events::Action::Health(health.word()));
+            }
             Action::Pause => {
                 vm.pause().await?;
+                self.check(Main::StandsStill);
                 self.persist(BoxState::Paused);
                 self.announcer.say(&events::Action::Pause);
             }
             Action::Unpause => {
                 vm.resume().await?;
+                self.check(Main::Runs);
                 self.persist(BoxState::Running);
                 self.announcer.say(&events::Action::Unpause);
             }
         }
         Ok(())
+    }
+
+    /// Begins to check the health of a main that runs.
+    pub(super) fn begin_check(&mut self, guest: &Guest, news: &mpsc::Sender<Event>) {
+        // Should that fail, the first result is the end of the old ones.
+        let _ = self.dir.forget_health();
+        let dir = self.home.get(&self.spec.id).ok().flatten();
+        let (link, questions) = (guest.link.clone(), guest.questions.clone());
+        let ways = Ways { link, questions, news: news.clone(), dir };
+        self.run.health = Some(Monitor::begin(ways, &self.spec));
+    }
+
+    fn check(&self, main: Main) {
+        if let Some(health) = &self.run.health {
+            health.main(main);
+        }
     }
 
     fn ask_stop(&mut self, StopPolicy { signal, grace_ms }: StopPolicy, guest: &Guest) {
@@ -61,6 +86,11 @@ impl Supervisor {
             self.run.running_since = Some(Instant::now());
             self.record.started = Some(Moment::now());
             self.record.exit = None;
+            self.record.health = self.spec.health.as_ref().map(|_| HealthStatus::Starting);
+        }
+        if !matches!(state, BoxState::Running | BoxState::Paused) {
+            // What ends is not asked how it is.
+            self.run.health = None;
         }
         if let Err(error) = self.dir.write_record(&self.record) {
             // The box runs on: a full disk must not end it. Its end is written again.

@@ -81,6 +81,11 @@ impl Supervisor {
             Request::Resize { size } => {
                 hand_on(guest, client, life, ControlRequest::Resize { target: Target::Main, size })
             }
+            Request::Reload => {
+                let reply = self.reload();
+                tell(&client, &reply.unwrap_or(Reply::Done));
+                None
+            }
             Request::Report { of } => {
                 match unable(life) {
                     Some(refused) => tell(&client, &refused),

@@ -80,6 +80,10 @@ impl Supervisor {
                 tell(&client, &Reply::Done);
                 return Wanted::Killed;
             }
+            Request::Reload => {
+                let reply = self.heed();
+                tell(&client, &reply.unwrap_or(Reply::Done));
+            }
             Request::Release => tell(&client, &Reply::Done),
             _ => tell(&client, &refused(wait)),
         }

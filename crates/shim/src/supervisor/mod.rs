@@ -9,6 +9,7 @@ mod acts;
 mod answers;
 mod back_off;
 mod end;
+mod update;
 
 pub(crate) use back_off::Then;
 pub(crate) use end::Ended;
@@ -49,6 +50,7 @@ pub(crate) struct Ears {
 /// What is heard of the guest of one run.
 pub(crate) struct News {
     pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) sender: mpsc::Sender<Event>,
     /// The conversation with the guest, until main's last word.
     pub(crate) main: Option<JoinHandle<()>>,
 }
@@ -134,6 +136,9 @@ impl Supervisor {
                 self.answer_asker();
                 if started {
                     self.output.open();
+                    if life == Life::Running {
+                        self.begin_check(guest, &news.sender);
+                    }
                 }
             }
             if let Life::Ending { exit } = life {

@@ -39,6 +39,7 @@ fn spec(seed: u8, name: &str) -> BoxSpec {
         labels: BTreeMap::new(),
         after_exit: AfterExit::Keep,
         restart: Default::default(),
+        health: None,
         client: Client::Detached,
     }
 }
