@@ -8,6 +8,7 @@ mod filter;
 mod format;
 mod health;
 mod labels;
+mod logopts;
 mod out;
 mod progress;
 mod sys;

@@ -9,7 +9,7 @@ use boxwood_runtime::{CreateRequest, Held, Runtime, Start};
 use boxwood_types::{BoxName, ByteSize, RestartPolicy, Shape, Signal};
 
 use crate::health::HealthFlags;
-use crate::{envfile, labels, progress, terminal};
+use crate::{envfile, labels, logopts, progress, terminal};
 
 /// A process as its user describes it: main of a new box, or one beside main.
 #[derive(Debug, clap::Args)]
@@ -100,6 +100,9 @@ pub(crate) struct Wishes {
     /// Start the box again when it has ended by itself: no, on-failure[:N], always or unless-stopped
     #[arg(long, value_name = "POLICY", default_value = "no")]
     restart: RestartPolicy,
+    /// How much of the log is kept: max-size=10m, max-file=5
+    #[arg(long, value_name = "NAME=VALUE")]
+    log_opt: Vec<String>,
     #[command(flatten)]
     health: HealthFlags,
     /// Say something about the box, for 'ps --filter'
@@ -135,6 +138,7 @@ impl Wishes {
             stop_grace_ms: self.stop_timeout.map(grace).transpose()?,
             after_exit: if self.rm { AfterExit::Remove } else { AfterExit::Keep },
             restart: self.restart,
+            log: logopts::policy(&self.log_opt)?,
             health: self.health.into_wishes()?,
             client,
         })

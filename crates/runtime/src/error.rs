@@ -44,6 +44,9 @@ pub enum Error {
         /// What there is.
         host: ByteSize,
     },
+    /// A log can't be read.
+    #[error("can't read the log")]
+    Log(#[source] io::Error),
     /// Both `--restart` and `--rm`.
     #[error("conflicting options: cannot specify both --restart and --rm")]
     RestartAndRemove,

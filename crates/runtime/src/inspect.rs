@@ -71,13 +71,20 @@ pub fn view(listed: &Listed, counted: Option<Counted>, time: &dyn Fn(Moment) -> 
             "Memory": spec.shape.memory_bytes(),
             "NanoCpus": u64::from(spec.shape.cpus()) * 1_000_000_000,
             "AutoRemove": spec.after_exit == AfterExit::Remove,
+            "LogConfig": {
+                "Type": "local",
+                "Config": {
+                    "max-size": spec.log.max_size.to_string(),
+                    "max-file": spec.log.max_files.to_string(),
+                },
+            },
             "RestartPolicy": {
                 "Name": spec.restart.name(),
                 "MaximumRetryCount": spec.restart.maximum_retry_count(),
             },
         },
         "Template": spec.template.key,
-        "LogPath": listed.dir.log(),
+        "LogPath": listed.dir.log_file(),
     })
 }
 

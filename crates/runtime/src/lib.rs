@@ -49,6 +49,7 @@ pub use health::HealthWishes;
 pub use inspect::view;
 pub use list::Listed;
 pub use locations::Locations;
+pub use logs::{Logs, LogsRequest};
 pub use prepare::{Prepared, Progress, Start};
 pub use remove::Force;
 pub use request::CreateRequest;
@@ -61,7 +62,7 @@ use boxwood_image::ImageStore;
 use boxwood_state::Home;
 
 /// A home and what its boxes are made from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Runtime {
     locations: Locations,
     home: Home,

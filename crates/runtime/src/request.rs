@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 
 use boxwood_image::Image;
 use boxwood_state::clock::Moment;
+use boxwood_state::log::LogPolicy;
 use boxwood_state::{
     AfterExit, BoxSpec, Client, ImageRef, ProcessSpec, StopPolicy, TemplateRef, Text,
 };
@@ -55,6 +56,8 @@ pub struct CreateRequest {
     pub after_exit: AfterExit,
     /// Whether it is started again when it has ended by itself.
     pub restart: RestartPolicy,
+    /// How much of what main writes is kept.
+    pub log: LogPolicy,
     /// How its health is checked.
     pub health: HealthWishes,
     /// Whether the starting client stays.
@@ -116,6 +119,7 @@ impl CreateRequest {
             labels: image.config().labels.clone().into_iter().chain(self.labels.clone()).collect(),
             after_exit: self.after_exit,
             restart: self.restart,
+            log: self.log,
             health: self.health.resolve(image.config().healthcheck.as_ref()),
             client: self.client,
         })

@@ -59,7 +59,7 @@ pub(crate) async fn launch(
         .map_err(system("watch the starting client"))?;
     let starter = stream(inherited.starter).map_err(system("talk to the starting client"))?;
     // From here on a failure is the box's: it gets a record and the client gets to know.
-    let log = log::Writer::open(&dir.log()).map_err(system("open the log"))?;
+    let log = log::Writer::open(&dir.log(), spec.log).map_err(system("open the log"))?;
     let (run, console) = Run::begin(began).map_err(system("open the console"))?;
     let (asked_sender, asked) = clients::listen(inherited.listener.into())
         .map_err(system("listen on the control socket"))?;

@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use boxwood_types::BoxId;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
+use crate::segments::Segments;
 use crate::{BoxSpec, Health, Record, StateError, atomic};
 
 const SPEC: &str = "spec.json";
 const RECORD: &str = "record.json";
+const LOG: &str = "log";
 const HEALTH: &str = "health.json";
 const LOCK: &str = "lock";
 const SOCKET: &str = "control.sock";
@@ -182,9 +184,15 @@ impl BoxDir {
         self.file("disk")
     }
 
-    /// The log of main's output.
+    /// The directory of the log of main's output.
     pub fn log(&self) -> PathBuf {
-        self.file("log")
+        self.file(LOG)
+    }
+
+    /// The piece of the log that is written to.
+    pub fn log_file(&self) -> PathBuf {
+        let segments = Segments::of(&self.log());
+        segments.path(segments.newest().unwrap_or(1))
     }
 
     /// What the VM's console said, kept when a box fails.
@@ -251,6 +259,8 @@ impl NewBox {
         let lock = options.open(&path).map_err(StateError::io("make", &path))?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(StateError::os("lock", &path))?;
+        let log = directory.join(LOG);
+        Segments::of(&log).make().map_err(StateError::io("make", &log))?;
         atomic::replace(directory, SPEC, spec)?;
         atomic::replace(directory, RECORD, &Record::created())?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;

@@ -26,7 +26,7 @@ impl Home {
     /// # Errors
     /// When it can't be made or entered.
     pub fn open(root: &Path) -> Result<Self, StateError> {
-        for directory in [root, &root.join("boxes"), &root.join("names")] {
+        for directory in [root, &root.join("boxes"), &root.join("names"), &root.join("events")] {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)

@@ -7,6 +7,7 @@ use boxwood_types::{BoxId, BoxName, Digest, RestartPolicy, Shape, Signal, Window
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
+use crate::log::LogPolicy;
 use crate::{HealthSpec, Text};
 
 /// A box as its creator resolved it: nothing in here is looked up again when it starts.
@@ -41,6 +42,9 @@ pub struct BoxSpec {
     /// Whether its shim starts it again when it has ended by itself.
     #[serde(default)]
     pub restart: RestartPolicy,
+    /// How much of what main writes is kept.
+    #[serde(default)]
+    pub log: LogPolicy,
     /// How its health is checked, if it is.
     #[serde(default)]
     pub health: Option<HealthSpec>,

@@ -17,6 +17,7 @@ mod images;
 mod installing;
 mod leaving;
 mod lifecycle;
+mod logs;
 mod main_process;
 mod ordinary_user;
 mod owners;

@@ -40,6 +40,7 @@ fn spec(seed: u8, name: &str) -> BoxSpec {
         after_exit: AfterExit::Keep,
         restart: Default::default(),
         health: None,
+        log: Default::default(),
         client: Client::Detached,
     }
 }
