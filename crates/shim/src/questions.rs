@@ -87,7 +87,12 @@ impl Questions {
 
     /// Asks for a sign of life, which comes with what the guest has counted.
     pub(crate) async fn ping(&self) -> Result<Counters, Unanswered> {
-        match self.ask(|nonce| ControlRequest::Ping { nonce }).await? {
+        self.ping_within(ANSWER).await
+    }
+
+    /// The same from a guest that may take so long.
+    pub(crate) async fn ping_within(&self, within: Duration) -> Result<Counters, Unanswered> {
+        match self.ask(|nonce| ControlRequest::Ping { nonce }, within).await? {
             ControlReply::Pong { counters, .. } => Ok(counters),
             _ => Err(Unanswered::Nonsense),
         }
@@ -95,7 +100,7 @@ impl Questions {
 
     /// Asks which processes run in the box, and how many more there are than are told.
     pub(crate) async fn processes(&self) -> Result<(Vec<ProcessInfo>, u32), Unanswered> {
-        match self.ask(|nonce| ControlRequest::Processes { nonce }).await? {
+        match self.ask(|nonce| ControlRequest::Processes { nonce }, ANSWER).await? {
             ControlReply::Processes { processes, more, .. } => Ok((processes, more)),
             _ => Err(Unanswered::Nonsense),
         }
@@ -104,10 +109,11 @@ impl Questions {
     async fn ask(
         &self,
         question: impl FnOnce(u64) -> ControlRequest,
+        within: Duration,
     ) -> Result<ControlReply, Unanswered> {
         let (place, answer) = self.answers.expect()?;
         self.orders.send(question(place.nonce), || ()).map_err(|_| Unanswered::Deaf)?;
-        match tokio::time::timeout(ANSWER, answer).await {
+        match tokio::time::timeout(within, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             _ => Err(Unanswered::Silent),
         }

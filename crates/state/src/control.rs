@@ -61,6 +61,8 @@ pub enum Request {
     },
     /// The client that the box was started for will go, and the box is to stay.
     Release,
+    /// The box's spec is another: heed it.
+    Reload,
     /// Tell me what the guest says about the box.
     Report {
         /// Of what.

@@ -8,19 +8,23 @@
 
 mod bad_input;
 mod crashes;
+mod events;
 mod exec;
 mod exec_bad_input;
 mod exec_ends;
 mod exec_many;
+mod health;
 mod images;
 mod installing;
 mod leaving;
 mod lifecycle;
+mod logs;
 mod main_process;
 mod ordinary_user;
 mod owners;
 mod pausing;
 mod rebirth;
+mod restarting;
 mod results;
 mod streams;
 mod templates;
