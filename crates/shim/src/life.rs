@@ -162,6 +162,16 @@ impl Life {
         }
     }
 
+    /// How main has ended, if that is known.
+    pub(crate) fn result(&self) -> Option<&ExitRecord> {
+        match self {
+            Life::Leaving { exit, .. } | Life::Ending { exit } => {
+                Some(exit).filter(|exit| exit.reason == ExitReason::Exited)
+            }
+            _ => None,
+        }
+    }
+
     /// When [`Event::DeadlinePassed`] is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self {
@@ -234,7 +244,9 @@ impl Life {
                 match (after, was, status) {
                     // Who killed it is told in the guest's last word, which is on its way.
                     (AfterExit::Remove, Was::Running, ExitStatus::Signal(Signal::KILL)) => {
-                        (Life::Leaving { exit, was, kill_at: now + LAST_WORD }, Action::None)
+                        let kill_at = now + LAST_WORD;
+                        let leaving = Life::Leaving { exit, was, kill_at };
+                        (leaving, Action::Persist(BoxState::Stopping))
                     }
                     (AfterExit::Remove, ..) => (Life::Ending { exit }, Action::EndVm),
                     (AfterExit::Keep, ..) => {

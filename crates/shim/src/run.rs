@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use boxwood_vmm::{Identity, OomWatch};
 
-use crate::clients::Caller;
+use crate::clients::{Caller, Past};
 use crate::console::Console;
 use crate::health::Monitor;
 use crate::output::Sender;
@@ -21,7 +21,7 @@ pub(crate) struct Run {
     pub(crate) starter: Option<Sender>,
     pub(crate) relays: Relays,
     /// Who wants main's streams and came before main.
-    pub(crate) early: Vec<Caller>,
+    pub(crate) early: Vec<(Caller, Past)>,
     pub(crate) steps: Steps,
     /// When main began to run.
     pub(crate) running_since: Option<Instant>,

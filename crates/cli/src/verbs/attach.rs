@@ -10,10 +10,13 @@ use crate::{open_runtime, terminal, wait_for};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   boxwood attach web
-  boxwood attach --no-stdin job
+  boxwood attach --no-stdin --logs job
 
-Leave a terminal with ctrl-p ctrl-q: the box goes on. What was written before is in 'boxwood logs'.")]
+Leave a terminal with ctrl-p ctrl-q: the box goes on. What was written before is shown with --logs.")]
 pub(crate) struct Args {
+    /// First show everything it has written before
+    #[arg(long)]
+    logs: bool,
     /// Do not connect standard input
     #[arg(long)]
     no_stdin: bool,
@@ -39,7 +42,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         };
         let screen = process.terminal.map_or(Screen::None, |_| Screen::Terminal);
-        let mut attached = runtime.attach(&listed).await?;
+        let mut attached = match args.logs {
+            true => runtime.replay(&listed).await?,
+            false => runtime.attach(&listed).await?,
+        };
         let client = Client { runtime: &runtime, dir: &listed.dir, whose: Whose::Main };
         let manner = Manner { input, screen, timings: Timings::Quiet };
         let parting = client.follow(&mut attached.reader, &mut attached.writer, &manner).await?;
