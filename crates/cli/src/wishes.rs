@@ -97,7 +97,7 @@ pub(crate) struct Wishes {
     /// Seconds from that signal to SIGKILL; -1 for ever
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     stop_timeout: Option<i64>,
-    /// Start the box again when it has ended by itself: no, on-failure[:N], always or unless-stopped
+    /// Start the box again when it has ended by itself: no, on-failure, on-failure:N, always or unless-stopped
     #[arg(long, value_name = "POLICY", default_value = "no")]
     restart: RestartPolicy,
     /// How much of the log is kept: max-size=10m, max-file=5

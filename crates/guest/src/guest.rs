@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use boxwood_types::ExitStatus;
+use boxwood_types::{ExitStatus, Signal};
 use boxwood_wire::frame::{CONTROL_PORT, EXEC_PORT, MAIN_PORT, PTY_PORT};
 use boxwood_wire::message::{Counters, Leaving};
 use boxwood_wire::mux::{Event, StreamId};
@@ -160,6 +160,9 @@ impl Guest {
     }
 
     fn reaped(&mut self, pid: Pid, status: ExitStatus) {
+        if status == ExitStatus::Signal(Signal::KILL) {
+            self.counters.oom_kills = crate::oom::kills();
+        }
         let mut sessions = self.sessions.iter_mut().flatten();
         match sessions.find(|session| session.running() == Some(pid)) {
             Some(session) => session.ended(status),

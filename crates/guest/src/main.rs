@@ -17,6 +17,7 @@ mod greeting;
 mod guest;
 mod kits;
 mod leaving;
+mod oom;
 mod poll;
 mod processes;
 mod reaper;

@@ -44,7 +44,10 @@ pub fn view(listed: &Listed, counted: Option<Counted>, time: &dyn Fn(Moment) -> 
             "ShimPid": if record.state.is_live() { record.shim.as_ref().map(|s| s.pid) } else { None },
             "ExitCode": exit.map_or(0, |exit| exit.code),
             "ExitReason": exit.map(|exit| exit.reason),
-            "ResultKnown": exit.map(|exit| exit.reason == ExitReason::Exited),
+            "OOMKilled": exit.is_some_and(|exit| exit.reason.is_out_of_memory()),
+            "ResultKnown": exit.map(|exit| {
+                matches!(exit.reason, ExitReason::Exited | ExitReason::OutOfMemory)
+            }),
             "Error": exit.and_then(|exit| exit.message.clone()).unwrap_or_default(),
             "StartedAt": when(record.started),
             "FinishedAt": when(record.finished),

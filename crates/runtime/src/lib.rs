@@ -28,6 +28,7 @@ mod request;
 mod restart;
 mod shim_client;
 mod start;
+mod stats;
 mod stop;
 mod sys;
 mod top;

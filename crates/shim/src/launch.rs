@@ -133,6 +133,7 @@ async fn run_vm(
     let (vm, exit) = match restore_vm(supervisor, console).await {
         Ok(mut vm) => {
             supervisor.record.vmm_pid = Some(vm.pid());
+            supervisor.run.vm = vm.identity().ok();
             let exit = converse(supervisor, &mut vm, starter, ears).await;
             (Some(vm), exit)
         }

@@ -25,6 +25,8 @@ use boxwood_types::{BoxState, ExitReason, ExitStatus, HealthStatus, Signal, Star
 const START: Duration = Duration::from_secs(120);
 /// What the guest may take for killing the rest and flushing its disk.
 const LEAVING: Duration = Duration::from_secs(60);
+/// How long a guest's last word is awaited when nothing else is: it is sent behind main's end.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// What the guest may take beyond the grace it was given, before the VM itself is ended.
 const BEYOND_GRACE: Duration = Duration::from_secs(10);
 
@@ -49,6 +51,8 @@ pub(crate) enum Life {
     Leaving {
         /// Main's result.
         exit: ExitRecord,
+        /// What main was before.
+        was: Was,
         /// When the VM is ended, whatever the guest says.
         kill_at: Instant,
     },
@@ -57,6 +61,31 @@ pub(crate) enum Life {
         /// How the box ended.
         exit: ExitRecord,
     },
+}
+
+/// What main was when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Was {
+    /// Nobody wanted it to end.
+    Running,
+    /// It was asked to.
+    Stopping,
+}
+
+/// The last word of a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// What went wrong with its disk.
+    pub(crate) flush_error: Option<String>,
+    /// Whether its kernel had to kill for memory.
+    pub(crate) memory: Memory,
+}
+
+/// Whether there was enough memory in the box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    Enough,
+    Short,
 }
 
 /// What can happen to a box.
@@ -70,12 +99,14 @@ pub(crate) enum Event {
     StartFailed(String),
     /// Main ended, and all its output was taken.
     MainEnded(ExitStatus),
-    /// The guest has nothing more to do; the text says what went wrong with its disk.
-    GuestLeft(Option<String>),
+    /// The guest has nothing more to do.
+    GuestLeft(Left),
     /// The channel ended; the text says why.
     LinkLost(String),
     /// QEMU ended; the text says how.
     VmExited(String),
+    /// The host's kernel killed QEMU for want of memory.
+    VmStarved(String),
     /// Its health is another.
     HealthChanged(HealthStatus),
     /// Somebody wants the VM to stand still.
@@ -199,37 +230,63 @@ impl Life {
 
             // -- MainEnded --> Leaving, or Ending where there is no disk to care for
             (
-                Life::Starting { .. } | Life::Running | Life::Paused | Life::Stopping { .. },
+                life @ (Life::Starting { .. }
+                | Life::Running
+                | Life::Paused
+                | Life::Stopping { .. }),
                 Event::MainEnded(status),
             ) => {
                 let exit = exited(status);
-                match after {
-                    AfterExit::Remove => (Life::Ending { exit }, Action::EndVm),
-                    AfterExit::Keep => {
-                        let leaving = Life::Leaving { exit, kill_at: now + LEAVING };
+                let was = match life {
+                    Life::Stopping { .. } => Was::Stopping,
+                    _ => Was::Running,
+                };
+                match (after, was, status) {
+                    // Who killed it is told in the guest's last word, which is on its way.
+                    (AfterExit::Remove, Was::Running, ExitStatus::Signal(Signal::KILL)) => {
+                        let kill_at = now + LAST_WORD;
+                        let leaving = Life::Leaving { exit, was, kill_at };
+                        (leaving, Action::Persist(BoxState::Stopping))
+                    }
+                    (AfterExit::Remove, ..) => (Life::Ending { exit }, Action::EndVm),
+                    (AfterExit::Keep, ..) => {
+                        let leaving = Life::Leaving { exit, was, kill_at: now + LEAVING };
                         (leaving, Action::Persist(BoxState::Stopping))
                     }
                 }
             }
             // Leaving -- GuestLeft, and whatever else comes --> Ending, with main's result
-            (Life::Leaving { mut exit, kill_at }, event) => {
+            (Life::Leaving { mut exit, was, kill_at }, event) => {
                 let trouble = match event {
-                    Event::GuestLeft(error) => error.map(|e| format!("flushing its disk: {e}")),
-                    Event::VmExited(how) => Some(format!("its disk may not be flushed: {how}")),
+                    Event::GuestLeft(Left { flush_error, memory }) => {
+                        let killed = exit.status == ExitStatus::Signal(Signal::KILL);
+                        if killed && was == Was::Running && memory == Memory::Short {
+                            exit.reason = ExitReason::OutOfMemory;
+                        }
+                        flush_error.map(|error| format!("flushing its disk: {error}"))
+                    }
+                    Event::DeadlinePassed if after == AfterExit::Remove => None,
+                    Event::VmExited(how) | Event::VmStarved(how) => {
+                        Some(format!("its disk may not be flushed: {how}"))
+                    }
                     Event::LinkLost(why) => Some(format!("its disk may not be flushed: {why}")),
                     Event::KillAsked => Some("its disk may not be flushed: killed".to_owned()),
                     Event::DeadlinePassed => {
                         Some("its disk may not be flushed: the guest took too long".to_owned())
                     }
-                    _ => return (Life::Leaving { exit, kill_at }, Action::None),
+                    _ => return (Life::Leaving { exit, was, kill_at }, Action::None),
                 };
                 exit.message = trouble;
                 (Life::Ending { exit }, Action::EndVm)
             }
 
             // -- VmExited, LinkLost, KillAsked, DeadlinePassed --> Ending, main's result unknown
-            (Life::Starting { .. }, Event::VmExited(how) | Event::LinkLost(how)) => {
-                ending(ExitReason::FailedToStart, 125, Some(how))
+            (
+                Life::Starting { .. },
+                Event::VmExited(how) | Event::VmStarved(how) | Event::LinkLost(how),
+            ) => ending(ExitReason::FailedToStart, 125, Some(how)),
+            (_, Event::VmStarved(how)) => {
+                ending(ExitReason::HostOutOfMemory, 128 + Signal::KILL.number(), Some(how))
             }
             (_, Event::VmExited(how) | Event::LinkLost(how)) => {
                 ending(ExitReason::VmDied, ExitStatus::Unknown.shell_code(), Some(how))
@@ -286,6 +343,34 @@ mod tests {
         (life, actions)
     }
 
+    fn left(memory: Memory) -> Left {
+        Left { flush_error: None, memory }
+    }
+
+    #[test]
+    fn a_main_that_the_guests_kernel_killed_for_memory_ran_out_of_it() {
+        let killed = Event::MainEnded(ExitStatus::Signal(Signal::KILL));
+        let short = Event::GuestLeft(left(Memory::Short));
+        let stop = Event::StopAsked(StopPolicy { signal: Signal::KILL, grace_ms: 0 });
+        for after in [AfterExit::Keep, AfterExit::Remove] {
+            let start = [Event::MainStarted, killed.clone()];
+            let reason = |events: &[Event]| result(after, events).1;
+            assert_eq!(
+                reason(&[&start[..], std::slice::from_ref(&short)].concat()),
+                ExitReason::OutOfMemory
+            );
+            let enough = Event::GuestLeft(left(Memory::Enough));
+            assert_eq!(reason(&[&start[..], &[enough]].concat()), ExitReason::Exited);
+            let vm = Event::VmExited("gone".into());
+            assert_eq!(reason(&[&start[..], &[vm]].concat()), ExitReason::Exited);
+            let asked = [Event::MainStarted, stop.clone(), killed.clone(), short.clone()];
+            assert_eq!(reason(&asked), ExitReason::Exited);
+        }
+        let starved = [Event::MainStarted, Event::VmStarved("killed".into())];
+        let got = result(AfterExit::Keep, &starved);
+        assert_eq!(got, (ExitStatus::Unknown, ExitReason::HostOutOfMemory, 137));
+    }
+
     fn result(after: AfterExit, events: &[Event]) -> (ExitStatus, ExitReason, u8) {
         match walk(after, events).0 {
             Life::Ending { exit } => (exit.status, exit.reason, exit.code),
@@ -298,7 +383,7 @@ mod tests {
         let code = ExitStatus::Code(7);
         let expected = (code, ExitReason::Exited, 7);
         for last in [
-            Event::GuestLeft(None),
+            Event::GuestLeft(left(Memory::Enough)),
             Event::VmExited("gone".into()),
             Event::LinkLost("gone".into()),
             Event::KillAsked,
@@ -337,7 +422,12 @@ mod tests {
     #[test]
     fn g8_a_stop_before_main_exists_is_handed_on_and_main_s_end_still_counts() {
         let ended = Event::MainEnded(ExitStatus::Signal(Signal::TERM));
-        let events = [Event::StopAsked(STOP), Event::MainStarted, ended, Event::GuestLeft(None)];
+        let events = [
+            Event::StopAsked(STOP),
+            Event::MainStarted,
+            ended,
+            Event::GuestLeft(left(Memory::Enough)),
+        ];
         let (_, actions) = walk(AfterExit::Keep, &events);
         assert_eq!(actions[0], Action::AskStop(STOP));
         assert_eq!(actions[3], Action::EndVm);

@@ -11,7 +11,7 @@ use boxwood_wire::message::{
 use tokio::sync::mpsc;
 
 use crate::greeting::shorten;
-use crate::life::Event;
+use crate::life::{Event, Left, Memory};
 use crate::link::{LinkError, Stream};
 use crate::output::Output;
 use crate::questions::Answers;
@@ -77,9 +77,13 @@ pub(crate) async fn follow_control(
     loop {
         let event = match stream.next_frame().await {
             Ok(Some(frame)) => match frame::parse::<ControlReply>(&frame.payload) {
-                Ok(ControlReply::Left { flush_error, .. }) => {
-                    Event::GuestLeft(flush_error.map(shorten))
-                }
+                Ok(ControlReply::Left { flush_error, counters }) => Event::GuestLeft(Left {
+                    flush_error: flush_error.map(shorten),
+                    memory: match counters.oom_kills {
+                        0 => Memory::Enough,
+                        _ => Memory::Short,
+                    },
+                }),
                 Ok(
                     answer @ (ControlReply::Pong { nonce, .. }
                     | ControlReply::Processes { nonce, .. }),

@@ -134,7 +134,10 @@ mod tests {
     }
 
     fn pong(nonce: u64, sessions: u64) -> ControlReply {
-        ControlReply::Pong { nonce, counters: Counters { orphans_reaped: 0, sessions } }
+        ControlReply::Pong {
+            nonce,
+            counters: Counters { orphans_reaped: 0, sessions, oom_kills: 0 },
+        }
     }
 
     #[tokio::test(flavor = "local", start_paused = true)]
@@ -149,7 +152,7 @@ mod tests {
             answers.hand_on(1, pong(1, 2));
         };
         let (got, ()) = tokio::join!(asked.ping(), answer);
-        assert_eq!(got, Ok(Counters { orphans_reaped: 0, sessions: 2 }));
+        assert_eq!(got, Ok(Counters { orphans_reaped: 0, sessions: 2, oom_kills: 0 }));
         let nonsense = async { answers.hand_on(2, pong(2, 3)) };
         let (got, ()) = tokio::join!(biased; asked.processes(), nonsense);
         assert_eq!(got, Err(Unanswered::Nonsense));

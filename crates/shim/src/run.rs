@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io;
 use std::time::Instant;
 
+use boxwood_vmm::{Identity, OomWatch};
+
 use crate::clients::{Caller, Past};
 use crate::console::Console;
 use crate::health::Monitor;
@@ -24,6 +26,9 @@ pub(crate) struct Run {
     /// When main began to run.
     pub(crate) running_since: Option<Instant>,
     pub(crate) health: Option<Monitor>,
+    /// Recognizes its QEMU.
+    pub(crate) vm: Option<Identity>,
+    pub(crate) oom: OomWatch,
 }
 
 impl Run {
@@ -41,6 +46,8 @@ impl Run {
             steps: Steps::since(began),
             running_since: None,
             health: None,
+            vm: None,
+            oom: OomWatch::begin(),
         };
         Ok((run, console_end))
     }

@@ -65,6 +65,8 @@ pub enum Request {
     },
     /// The client that the box was started for will go, and the box is to stay.
     Release,
+    /// Tell me what the VM takes of the host.
+    Usage,
     /// The box's spec is another: heed it.
     Reload,
     /// Tell me what the guest says about the box.
@@ -72,6 +74,19 @@ pub enum Request {
         /// Of what.
         of: Subject,
     },
+}
+
+/// What a VM has taken of the host since it was started, and what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processor time, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Memory in bytes: its share of what it has in common with other VMs.
+    pub memory: u64,
+    /// Bytes read from disks.
+    pub read: u64,
+    /// Bytes written to disks.
+    pub written: u64,
 }
 
 /// What a guest can tell of its box.
@@ -171,6 +186,11 @@ pub enum Reply {
     },
     /// Main's standard streams are this connection's, too.
     Attached,
+    /// What the VM takes of the host.
+    Usage {
+        /// That.
+        usage: Usage,
+    },
     /// What the guest has counted.
     Counters {
         /// That.

@@ -61,8 +61,12 @@ pub enum ExitReason {
     Refused,
     /// The start failed before main was tried.
     FailedToStart,
+    /// The box's own kernel killed main for want of memory.
+    OutOfMemory,
     /// QEMU ended while main was running.
     VmDied,
+    /// The host's kernel killed QEMU for want of memory.
+    HostOutOfMemory,
     /// Boxwood ended the VM before main's result was known (`kill`, or a stop that ran out of time).
     Killed,
     /// The shim ended without a record; nobody knows how main ended.
@@ -71,13 +75,22 @@ pub enum ExitReason {
     HostRebooted,
 }
 
+impl ExitReason {
+    /// Whether memory ran out, in the box or on the host.
+    pub fn is_out_of_memory(self) -> bool {
+        matches!(self, Self::OutOfMemory | Self::HostOutOfMemory)
+    }
+}
+
 impl fmt::Display for ExitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Exited => "main exited",
             Self::Refused => "main could not be started",
             Self::FailedToStart => "the box failed to start",
+            Self::OutOfMemory => "main was killed: the box ran out of memory",
             Self::VmDied => "the VM died",
+            Self::HostOutOfMemory => "the VM was killed: the host ran out of memory",
             Self::Killed => "the VM was killed",
             Self::Lost => "the shim was lost",
             Self::HostRebooted => "the host was rebooted",

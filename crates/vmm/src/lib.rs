@@ -18,6 +18,7 @@ mod error;
 mod guinea;
 mod host;
 mod launch;
+mod oom;
 mod process;
 mod qmp;
 mod ram;
@@ -26,6 +27,7 @@ pub mod sparse;
 mod sys;
 mod tail;
 mod template;
+mod usage;
 mod vm;
 
 pub use accel::{Accelerator, Choice, Finding, Verdict, probe};
@@ -33,10 +35,12 @@ pub use command::{BOX_DISK_BYTES, CHANNEL_NAME, DiskDurability, IMAGE_DISK_BYTES
 pub use confine::QemuUser;
 pub use engine::{Engine, Version};
 pub use error::Error;
+pub use oom::OomWatch;
 pub use process::{Ended, Identity, VmExit, VmStatus};
 pub use restore::{RestoreRequest, restore};
 pub use template::{
     BakeRequest, BootFiles, IdleError, Manifest, MountRequest, Progress, Template, TemplateInfo,
     Templates,
 };
+pub use usage::Usage;
 pub use vm::{Timings, Vm};

@@ -243,4 +243,6 @@ pub struct Counters {
     pub orphans_reaped: u64,
     /// Sessions begun, main among them.
     pub sessions: u64,
+    /// Processes that the guest's kernel had killed for want of memory when a child was last killed.
+    pub oom_kills: u64,
 }

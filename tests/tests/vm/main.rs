@@ -24,6 +24,7 @@ mod ordinary_user;
 mod owners;
 mod pausing;
 mod rebirth;
+mod resources;
 mod restarting;
 mod results;
 mod streams;

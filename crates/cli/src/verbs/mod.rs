@@ -23,6 +23,7 @@ pub(crate) mod run;
 pub(crate) mod setup;
 pub(crate) mod shim;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod template;
 pub(crate) mod top;

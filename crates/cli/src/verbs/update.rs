@@ -17,7 +17,7 @@ use crate::{for_each, open_runtime, wait_for};
   boxwood update --health-cmd 'wget -qO- localhost' --health-interval 10s web
   boxwood update --no-healthcheck --stop-timeout 30 web db")]
 pub(crate) struct Args {
-    /// Start the box again when it has ended by itself: no, on-failure[:N], always or unless-stopped
+    /// Start the box again when it has ended by itself: no, on-failure, on-failure:N, always or unless-stopped
     #[arg(long, value_name = "POLICY")]
     restart: Option<RestartPolicy>,
     /// Seconds from the stop signal to SIGKILL; -1 for ever

@@ -89,6 +89,10 @@ impl Supervisor {
             Request::Resize { size } => {
                 hand_on(guest, client, life, ControlRequest::Resize { target: Target::Main, size })
             }
+            Request::Usage => {
+                tell(&client, &self.usage(life));
+                None
+            }
             Request::Reload => {
                 let reply = self.reload();
                 tell(&client, &reply.unwrap_or(Reply::Done));

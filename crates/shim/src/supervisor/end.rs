@@ -54,7 +54,7 @@ impl Supervisor {
                 self.record.restarts = self.back_off.restarts();
                 self.record.exit = Some(exit.clone());
                 self.persist(BoxState::Restarting);
-                self.announcer.say(&die);
+                self.announce_death(exit.reason, &die);
                 Ended::ForNow { exit, at }
             }
         }
@@ -78,13 +78,20 @@ impl Supervisor {
             note!("{text}");
             append(&mut exit.message, &text);
         }
-        self.announce_end(die);
+        self.announce_end(exit.reason, die);
         exit
     }
 
-    fn announce_end(&self, die: Option<&Action>) {
+    fn announce_death(&self, reason: ExitReason, die: &Action) {
+        if reason.is_out_of_memory() {
+            self.announcer.say(&Action::Oom);
+        }
+        self.announcer.say(die);
+    }
+
+    fn announce_end(&self, reason: ExitReason, die: Option<&Action>) {
         if let Some(die) = die {
-            self.announcer.say(die);
+            self.announce_death(reason, die);
         }
         if self.wanted == Wanted::Stopped {
             self.announcer.say(&Action::Stop);

@@ -10,6 +10,7 @@ mod answers;
 mod back_off;
 mod end;
 mod update;
+mod usage;
 
 pub(crate) use back_off::Then;
 pub(crate) use end::Ended;
@@ -19,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use boxwood_state::control::Reply;
 use boxwood_state::{BoxDir, BoxSpec, ExitRecord, Home, Record};
-use boxwood_types::BoxState;
-use boxwood_vmm::Vm;
+use boxwood_types::{BoxState, Signal};
+use boxwood_vmm::{Vm, VmExit, VmStatus};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -120,7 +121,7 @@ impl Supervisor {
             let event = tokio::select! {
                 biased;
                 Some(event) = news.events.recv() => event,
-                exit = vm.exited() => Event::VmExited(format!("QEMU ended: {exit}")),
+                exit = vm.exited() => self.vm_ended(&exit),
                 Some(asked) = ears.asked.recv() => match self.answer(asked, &life, guest) {
                     Some(event) => event,
                     None => continue,
@@ -157,17 +158,28 @@ impl Supervisor {
         }
     }
 
+    /// What the end of QEMU means. Nobody of us has ended it yet, so a KILL was somebody else's.
+    fn vm_ended(&self, exit: &VmExit) -> Event {
+        let how = format!("QEMU ended: {exit}");
+        let killed = exit.status == VmStatus::Signaled(Signal::KILL.number().into());
+        let pid = self.run.vm.as_ref().map(|vm| vm.pid);
+        match pid.filter(|_| killed) {
+            Some(pid) if self.run.oom.killed(pid) => Event::VmStarved(how),
+            _ => Event::VmExited(how),
+        }
+    }
+
     /// A hang-up and the end of QEMU come together, and the guest may have said how main ended
     /// right before: first what it said, then why it said no more.
     async fn in_order(&self, event: Event, vm: &mut Vm, news: &mut News) -> Vec<Event> {
         let last = match event {
             Event::LinkLost(why) => {
                 match tokio::time::timeout(EXIT_AFTER_HANG_UP, vm.exited()).await {
-                    Ok(exit) => Event::VmExited(format!("QEMU ended: {exit}")),
+                    Ok(exit) => self.vm_ended(&exit),
                     Err(_) => return vec![Event::LinkLost(why)],
                 }
             }
-            Event::VmExited(how) => Event::VmExited(how),
+            Event::VmExited(_) | Event::VmStarved(_) => event,
             other => return vec![other],
         };
         self.output.hurry();

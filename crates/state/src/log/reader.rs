@@ -74,15 +74,15 @@ impl Reader {
         Ok(Some(entry))
     }
 
-    /// Whether there was more. A record that is not whole is read anew each time: its writer may take
+    /// Whether there was more, or something else. A record that is not whole is read anew each time: its writer may take
     /// its beginning back.
     fn read_more(&mut self) -> io::Result<bool> {
         let Some(file) = &self.file else { return Ok(false) };
         self.offset += self.taken as u64;
         self.read.drain(..self.taken);
         self.taken = 0;
-        let before = self.read.len();
-        let wanted = if before < READ / 2 { READ } else { MAX_RECORD as usize + HEADER };
+        let before = std::mem::take(&mut self.read);
+        let wanted = if before.len() < READ / 2 { READ } else { MAX_RECORD as usize + HEADER };
         self.read.resize(wanted, 0);
         let mut count = 0;
         while count < wanted {
@@ -92,7 +92,7 @@ impl Reader {
             }
         }
         self.read.truncate(count);
-        Ok(count > before)
+        Ok(self.read != before)
     }
 
     /// Whether that piece is there.
