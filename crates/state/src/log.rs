@@ -4,7 +4,7 @@
 //! numbers little-endian. A record that was cut short by a crash is the end of the log.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -75,6 +75,8 @@ impl Writer {
 #[derive(Debug)]
 pub struct Reader {
     file: BufReader<File>,
+    /// Where the next record begins.
+    at: u64,
 }
 
 impl Reader {
@@ -84,20 +86,21 @@ impl Reader {
     /// When it is there and can't be opened.
     pub fn open(path: &Path) -> io::Result<Option<Reader>> {
         match File::open(path) {
-            Ok(file) => Ok(Some(Reader { file: BufReader::new(file) })),
+            Ok(file) => Ok(Some(Reader { file: BufReader::new(file), at: 0 })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// The next piece; `None` at the end, also where the last record is not whole.
+    /// The next piece; `None` at the end, also where the last record is not whole. What is written
+    /// later comes when this is called again.
     ///
     /// # Errors
     /// When the file can't be read or is not a log.
     pub fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         let mut header = [0; HEADER];
         if !fill(&mut self.file, &mut header)? {
-            return Ok(None);
+            return self.not_yet();
         }
         let [t0, t1, t2, t3, t4, t5, t6, t7, stream, l0, l1, l2, l3] = header;
         let length = u32::from_le_bytes([l0, l1, l2, l3]);
@@ -111,10 +114,17 @@ impl Reader {
         }
         let mut bytes = vec![0; length as usize];
         if !fill(&mut self.file, &mut bytes)? {
-            return Ok(None);
+            return self.not_yet();
         }
+        self.at += (HEADER + bytes.len()) as u64;
         let time = Moment(u64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]));
         Ok(Some(Entry { time, stream, bytes }))
+    }
+
+    /// What is there of a record is read again with the rest of it.
+    fn not_yet(&mut self) -> io::Result<Option<Entry>> {
+        self.file.seek(SeekFrom::Start(self.at))?;
+        Ok(None)
     }
 }
 
@@ -153,6 +163,13 @@ mod tests {
             let expected = usize::from(cut >= 18) + usize::from(cut == whole.len());
             assert_eq!(entries.len(), expected, "{cut}");
         }
+        // What follows a torn end is found by who had read up to it.
+        std::fs::write(&path, &whole[..20]).unwrap();
+        let mut reader = Reader::open(&path).unwrap().unwrap();
+        assert!(reader.next_entry().unwrap().is_some());
+        assert!(reader.next_entry().unwrap().is_none());
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(reader.next_entry().unwrap().unwrap().bytes, b"err");
         std::fs::write(&path, [9; 40]).unwrap();
         assert!(Reader::open(&path).unwrap().unwrap().next_entry().is_err());
     }
