@@ -281,6 +281,24 @@ impl Lab {
         });
     }
 
+    /// Waits until a box that somebody else is starting, by this name, runs.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn runs(&self, name: &str) {
+        let names = Folder::watch(&self.home.join("names"));
+        names.until(|| self.home.join("names").join(name).is_symlink().then_some(()));
+        let id = std::fs::read_link(self.home.join("names").join(name)).expect("it is there");
+        let events = Folder::watch(&self.home.join("events"));
+        let started = ["events", "--since", "1h", "--until", "0s", "-f", "event=start", "-f"];
+        events.until(|| {
+            let filter = format!("container={}", id.display());
+            let heard = self.boxwood(started).args([filter]).output().exits(0);
+            (!heard.text().is_empty()).then_some(())
+        });
+    }
+
     /// Waits until a box that somebody else is starting can be seen, and returns its id.
     ///
     /// # Panics

@@ -13,7 +13,8 @@ use crate::process::{Process, Watched};
 const GRACE: Duration = Duration::from_secs(3);
 
 /// What a home always has.
-const SKELETON: [&str; 5] = ["boxes", "names", "boxes.lock", "names.lock", "recovery.lock"];
+const SKELETON: [&str; 6] =
+    ["boxes", "names", "events", "boxes.lock", "names.lock", "recovery.lock"];
 
 /// Everything that is left of a lab.
 pub(crate) struct Leftovers {

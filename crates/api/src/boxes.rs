@@ -82,9 +82,118 @@ pub struct CreateBox {
     /// Whether the box is removed when its command has ended.
     #[serde(default)]
     pub auto_remove: bool,
+    /// Whether it is started again when it has ended by itself: no, on-failure, on-failure:N, always or
+    /// unless-stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(
+        pattern = "^(no|on-failure(:[1-9][0-9]{0,8})?|always|unless-stopped)$",
+        example = "no"
+    )]
+    pub restart_policy: Option<String>,
+    /// Whether its health is not checked. Else it is, from its start on.
+    #[serde(default)]
+    pub health_check_disabled: bool,
+    /// How its health is checked, where that is not the default.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::object")]
+    pub health_check_settings: Option<HealthCheck>,
+    /// When a piece of its log is full, in bytes: 10 million.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "strict::maybe_whole"
+    )]
+    #[schema(minimum = 1000, maximum = 1_000_000_000_000_i64)]
+    pub log_max_size_bytes: Option<u64>,
+    /// How many pieces of its log are kept: 5.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "strict::maybe_whole"
+    )]
+    #[schema(minimum = 1, maximum = 1000)]
+    pub log_max_files: Option<u32>,
     /// Whether the box is started, detached, and this is answered when its command runs.
     #[serde(default)]
     pub start: bool,
+}
+
+/// How a box's health is checked. What is not said is the image's or the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheck {
+    /// A line for the box's shell: what ends with 0 is healthy. Without it the box is asked whether it
+    /// is alive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[^\\x00]+$", example = "true")]
+    pub command: Option<String>,
+    /// From the end of one check to the next.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "strict::maybe_whole"
+    )]
+    #[schema(minimum = 1, maximum = 31_536_000_000_i64)]
+    pub interval_ms: Option<u64>,
+    /// What a check may take.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "strict::maybe_whole"
+    )]
+    #[schema(minimum = 1, maximum = 31_536_000_000_i64)]
+    pub timeout_ms: Option<u64>,
+    /// How long after the start failures do not count.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "strict::maybe_whole"
+    )]
+    #[schema(minimum = 1, maximum = 31_536_000_000_i64)]
+    pub start_period_ms: Option<u64>,
+    /// Instead of the interval in that time.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "strict::maybe_whole"
+    )]
+    #[schema(minimum = 1, maximum = 31_536_000_000_i64)]
+    pub start_interval_ms: Option<u64>,
+    /// Failures in a row until it is unhealthy.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "strict::maybe_whole"
+    )]
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub retries: Option<u32>,
+}
+
+/// What a box is to be from now on. What is not said stays.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateBox {
+    /// Whether it is started again when it has ended by itself: no, on-failure, on-failure:N, always or
+    /// unless-stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(
+        pattern = "^(no|on-failure(:[1-9][0-9]{0,8})?|always|unless-stopped)$",
+        example = "no"
+    )]
+    pub restart_policy: Option<String>,
+    /// Whether its health is not checked any more.
+    #[serde(default)]
+    pub health_check_disabled: bool,
+    /// What is to change in how its health is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::object")]
+    pub health_check_settings: Option<HealthCheck>,
+    /// Milliseconds from the stop signal to SIGKILL.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "strict::maybe_whole"
+    )]
+    #[schema(maximum = 31_536_000_000_i64)]
+    pub stop_timeout_ms: Option<u64>,
 }
 
 /// A terminal's size.
@@ -206,6 +315,12 @@ pub struct BoxInfo {
     pub terminal: bool,
     /// Whether it is removed when its command has ended.
     pub auto_remove: bool,
+    /// Whether it is started again when it has ended by itself.
+    pub restart_policy: String,
+    /// How many times it was, since somebody last started it.
+    pub restarts: u32,
+    /// starting, healthy or unhealthy; nothing where it is not checked.
+    pub health: Option<String>,
     /// The process id of its shim on the host, while it has one.
     pub shim_pid: Option<u32>,
     /// The process id of its VM on the host, while it has one.
@@ -307,6 +422,10 @@ pub struct Logs {
     #[serde(default)]
     #[param(required = false)]
     pub timestamps: bool,
+    /// Only the last so many lines of what there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(required = false, minimum = 0)]
+    pub tail: Option<u64>,
     /// Leave out what was written before this time (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(required = false, format = DateTime)]
@@ -315,4 +434,23 @@ pub struct Logs {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(required = false, format = DateTime)]
     pub until: Option<String>,
+}
+
+/// Which events are wanted.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListEvents {
+    /// From then on, as far as they are kept (RFC 3339); without it from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(required = false, format = DateTime)]
+    pub since: Option<String>,
+    /// Up to then (RFC 3339); without it for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(required = false, format = DateTime)]
+    pub until: Option<String>,
+    /// `type=`, `event=`, `container=`, `image=` or `label=` and a value, as `boxwood events --filter`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[param(schema_with = strict::filters)]
+    pub filter: Vec<String>,
 }

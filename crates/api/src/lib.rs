@@ -13,8 +13,8 @@ mod system;
 mod templates;
 
 pub use boxes::{
-    BoxInfo, BoxList, BoxState, CreateBox, Created, DeleteBox, Ended, Exit, KillBox, ListBoxes,
-    Logs, RenameBox, StopBox, TerminalSize, WaitBox,
+    BoxInfo, BoxList, BoxState, CreateBox, Created, DeleteBox, Ended, Exit, HealthCheck, KillBox,
+    ListBoxes, ListEvents, Logs, RenameBox, StopBox, TerminalSize, UpdateBox, WaitBox,
 };
 pub use error::{ErrorBody, ErrorKind, Problem};
 pub use exec::{CreateExec, ExecCreated, ExecEnd, ExecInfo, ExecState, SignalExec};
@@ -26,6 +26,8 @@ pub use templates::{TemplateInfo, TemplateList};
 pub const STREAM: &str = "boxwood-stream";
 /// What a body is that consists of frames.
 pub const FRAMES: &str = "application/vnd.boxwood.frames";
+/// What a body is that consists of lines, each of them JSON.
+pub const LINES: &str = "application/x-ndjson";
 /// The header of a request to create that may be sent twice and is done once.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The label that holds such a key.

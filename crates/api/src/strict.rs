@@ -82,6 +82,11 @@ pub(crate) fn settings() -> Schema {
     list("^[^=\\x00][^\\x00]*$", None)
 }
 
+/// Conditions on events.
+pub(crate) fn filters() -> Schema {
+    list("^(type|event|container|image|label)=.*$", None)
+}
+
 fn list(pattern: &str, least: Option<usize>) -> Schema {
     let text =
         ObjectBuilder::new().schema_type(SchemaType::new(Type::String)).pattern(Some(pattern));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use boxwood_runtime::Listed;
-use boxwood_types::BoxState;
+use boxwood_types::{BoxState, HealthStatus};
 
 /// One condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(crate) enum Filter {
     Name(String),
     /// A state.
     Status(BoxState),
+    /// How it fares; `None`: nobody checks.
+    Health(Option<HealthStatus>),
     /// The exit code of a box that has ended.
     Exited(u8),
     /// A label, with any or with this value.
@@ -39,6 +41,8 @@ impl FromStr for Filter {
                 let state = serde_json::from_value(json);
                 Filter::Status(state.map_err(|_| format!("'{value}' is no state of a box"))?)
             }
+            "health" if value == "none" => Filter::Health(None),
+            "health" => Filter::Health(Some(value.parse()?)),
             "exited" => {
                 let code = value.parse();
                 Filter::Exited(code.map_err(|_| format!("'{value}' is no exit code"))?)
@@ -50,7 +54,7 @@ impl FromStr for Filter {
             "ancestor" => Filter::Ancestor(value),
             _ => {
                 return Err(format!(
-                    "'{key}' is no filter: id, name, status, exited, label, ancestor"
+                    "'{key}' is no filter: id, name, status, health, exited, label, ancestor"
                 ));
             }
         })
@@ -67,6 +71,7 @@ impl Filter {
             // Docker wants all labels, so each is a key of its own.
             Filter::Label(..) => 4,
             Filter::Ancestor(_) => 5,
+            Filter::Health(_) => 6,
         }
     }
 
@@ -81,6 +86,7 @@ impl Filter {
             Filter::Id(start) => spec.id.as_str().starts_with(start),
             Filter::Name(part) => spec.name.as_str().contains(part),
             Filter::Status(state) => record.state == *state,
+            Filter::Health(health) => record.health == *health,
             Filter::Exited(code) => {
                 !record.state.is_live() && record.exit.as_ref().is_some_and(|e| e.code == *code)
             }
@@ -125,7 +131,10 @@ mod tests {
         assert_eq!(parse("label=a=b=c"), Ok(Filter::Label("a".into(), Some("b=c".into()))));
         assert_eq!(parse("label=a"), Ok(Filter::Label("a".into(), None)));
         assert_eq!(parse("name=/web"), Ok(Filter::Name("web".into())));
-        for wrong in ["", "web", "status=gone", "exited=256", "exited=x", "color=red"] {
+        assert_eq!(parse("health=none"), Ok(Filter::Health(None)));
+        for wrong in
+            ["", "web", "health=fine", "status=gone", "exited=256", "exited=x", "color=red"]
+        {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

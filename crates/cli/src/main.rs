@@ -6,7 +6,9 @@ mod detach;
 mod envfile;
 mod filter;
 mod format;
+mod health;
 mod labels;
+mod logopts;
 mod out;
 mod progress;
 mod sys;
@@ -64,6 +66,8 @@ enum Verb {
     Ps(verbs::ps::Args),
     Inspect(verbs::inspect::Args),
     Logs(verbs::logs::Args),
+    Events(verbs::events::Args),
+    Top(verbs::top::Args),
     Stop(verbs::stop::Args),
     Kill(verbs::kill::Args),
     Restart(verbs::restart::Args),
@@ -72,6 +76,7 @@ enum Verb {
     Wait(verbs::wait::Args),
     Rm(verbs::rm::Args),
     Rename(verbs::rename::Args),
+    Update(verbs::update::Args),
     Prune(verbs::prune::Args),
     Images(verbs::images::Args),
     Load(verbs::load::Args),
@@ -103,6 +108,8 @@ fn main() -> ExitCode {
         Verb::Ps(args) => verbs::ps::run(&args),
         Verb::Inspect(args) => verbs::inspect::run(&args),
         Verb::Logs(args) => verbs::logs::run(&args),
+        Verb::Events(args) => verbs::events::run(args),
+        Verb::Top(args) => verbs::top::run(&args),
         Verb::Stop(args) => verbs::stop::run(&args),
         Verb::Kill(args) => verbs::kill::run(&args),
         Verb::Restart(args) => verbs::restart::run(&args),
@@ -111,6 +118,7 @@ fn main() -> ExitCode {
         Verb::Wait(args) => verbs::wait::run(&args),
         Verb::Rm(args) => verbs::rm::run(&args),
         Verb::Rename(args) => verbs::rename::run(&args),
+        Verb::Update(args) => verbs::update::run(args),
         Verb::Prune(args) => verbs::prune::run(&args),
         Verb::Images(args) => verbs::images::run(&args),
         Verb::Load(args) => verbs::load::run(&args),

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use anyhow::{anyhow, bail};
 use boxwood_runtime::state::{AfterExit, Client};
 use boxwood_runtime::{CreateRequest, Held, Runtime, Start};
-use boxwood_types::{BoxName, ByteSize, Shape, Signal};
+use boxwood_types::{BoxName, ByteSize, RestartPolicy, Shape, Signal};
 
-use crate::{envfile, labels, progress, terminal};
+use crate::health::HealthFlags;
+use crate::{envfile, labels, logopts, progress, terminal};
 
 /// A process as its user describes it: main of a new box, or one beside main.
 #[derive(Debug, clap::Args)]
@@ -96,6 +97,14 @@ pub(crate) struct Wishes {
     /// Seconds from that signal to SIGKILL; -1 for ever
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     stop_timeout: Option<i64>,
+    /// Start the box again when it has ended by itself: no, on-failure[:N], always or unless-stopped
+    #[arg(long, value_name = "POLICY", default_value = "no")]
+    restart: RestartPolicy,
+    /// How much of the log is kept: max-size=10m, max-file=5
+    #[arg(long, value_name = "NAME=VALUE")]
+    log_opt: Vec<String>,
+    #[command(flatten)]
+    health: HealthFlags,
     /// Say something about the box, for 'ps --filter'
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     label: Vec<String>,
@@ -128,6 +137,9 @@ impl Wishes {
             stop_signal: self.stop_signal,
             stop_grace_ms: self.stop_timeout.map(grace).transpose()?,
             after_exit: if self.rm { AfterExit::Remove } else { AfterExit::Keep },
+            restart: self.restart,
+            log: logopts::policy(&self.log_opt)?,
+            health: self.health.into_wishes()?,
             client,
         })
     }
@@ -146,7 +158,7 @@ pub(crate) async fn create(runtime: &Runtime, request: &CreateRequest) -> anyhow
 }
 
 /// What `--stop-timeout` and `stop --time` say, in milliseconds; -1 is for ever, as Docker has it.
-fn grace(seconds: i64) -> anyhow::Result<u64> {
+pub(crate) fn grace(seconds: i64) -> anyhow::Result<u64> {
     match u64::try_from(seconds) {
         Ok(seconds) => Ok(seconds.saturating_mul(1000)),
         Err(_) if seconds == -1 => Ok(u64::MAX),

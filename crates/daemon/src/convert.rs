@@ -5,15 +5,19 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use boxwood_api::{
-    BoxInfo, CreateBox, CreateExec, ExecEnd, Exit, ImageInfo, RESERVED_LABELS, TerminalSize,
+    BoxInfo, CreateBox, CreateExec, ExecEnd, Exit, HealthCheck, ImageInfo, RESERVED_LABELS,
+    TerminalSize, UpdateBox,
 };
 use boxwood_runtime::image::ImageSummary;
 use boxwood_runtime::state::clock::Moment;
 use boxwood_runtime::state::control::SessionEnd;
+use boxwood_runtime::state::log::LogPolicy;
 use boxwood_runtime::state::{AfterExit, Client, ExitRecord, Text};
 use boxwood_runtime::vmm::TemplateInfo;
-use boxwood_runtime::{CreateRequest, ExecRequest, Listed};
-use boxwood_types::{BoxState, ByteSize, ExitReason, ExitStatus, Shape, Signal, WindowSize};
+use boxwood_runtime::{CreateRequest, ExecRequest, HealthWishes, Listed, UpdateRequest};
+use boxwood_types::{
+    BoxState, ByteSize, ExitReason, ExitStatus, RestartPolicy, Shape, Signal, WindowSize,
+};
 use jiff::Timestamp;
 
 use crate::error::ApiError;
@@ -48,10 +52,65 @@ pub(crate) fn create(asked: CreateBox, key: Option<&Key>) -> Result<CreateReques
         stop_grace_ms: asked.stop_timeout_ms.map(milliseconds).transpose()?,
         labels: labels(asked.labels, key)?,
         after_exit: if asked.auto_remove { AfterExit::Remove } else { AfterExit::Keep },
+        restart: restart(asked.restart_policy.as_deref())?.unwrap_or_default(),
+        log: log_policy(asked.log_max_size_bytes, asked.log_max_files)?,
+        health: health(asked.health_check_disabled, asked.health_check_settings)?,
         client,
     };
     request.check()?;
     Ok(request)
+}
+
+/// What a box is to be from now on.
+pub(crate) fn update(asked: UpdateBox) -> Result<UpdateRequest, ApiError> {
+    Ok(UpdateRequest {
+        restart: restart(asked.restart_policy.as_deref())?,
+        health: health(asked.health_check_disabled, asked.health_check_settings)?,
+        stop_grace_ms: asked.stop_timeout_ms.map(milliseconds).transpose()?,
+    })
+}
+
+fn restart(asked: Option<&str>) -> Result<Option<RestartPolicy>, ApiError> {
+    asked.map(str::parse).transpose().map_err(wrong)
+}
+
+fn log_policy(size: Option<u64>, files: Option<u32>) -> Result<LogPolicy, ApiError> {
+    let default = LogPolicy::default();
+    let policy = LogPolicy {
+        max_size: size.unwrap_or(default.max_size),
+        max_files: files.unwrap_or(default.max_files),
+    };
+    if !(1000..=1_000_000_000_000).contains(&policy.max_size) {
+        return Err(ApiError::bad("a piece of a log has 1000 bytes to 1 TB"));
+    }
+    if !(1..=1000).contains(&policy.max_files) {
+        return Err(ApiError::bad("a log has 1 to 1000 pieces"));
+    }
+    Ok(policy)
+}
+
+fn health(disabled: bool, asked: Option<HealthCheck>) -> Result<HealthWishes, ApiError> {
+    let asked = asked.unwrap_or_default();
+    if disabled {
+        // What is disabled has no settings that could matter.
+        return Ok(HealthWishes { disabled, ..HealthWishes::default() });
+    }
+    let time = |ms: Option<u64>| match ms {
+        Some(0) => Err(ApiError::bad("a time of a health check is at least 1 ms")),
+        ms => ms.map(milliseconds).transpose(),
+    };
+    if asked.retries == Some(0) || asked.command.as_deref() == Some("") {
+        return Err(ApiError::bad("a health check has a command, and at least one retry"));
+    }
+    Ok(HealthWishes {
+        disabled,
+        command: asked.command.map(text).transpose()?,
+        interval_ms: time(asked.interval_ms)?,
+        timeout_ms: time(asked.timeout_ms)?,
+        start_period_ms: time(asked.start_period_ms)?,
+        start_interval_ms: time(asked.start_interval_ms)?,
+        retries: asked.retries,
+    })
 }
 
 fn labels(
@@ -181,6 +240,9 @@ pub(crate) fn info(listed: &Listed) -> BoxInfo {
         open_stdin: spec.process.open_stdin,
         terminal: spec.process.terminal.is_some(),
         auto_remove: spec.after_exit == AfterExit::Remove,
+        restart_policy: spec.restart.to_string(),
+        restarts: record.restarts,
+        health: record.health.map(|health| health.word().to_owned()),
         shim_pid: record.shim.as_ref().filter(|_| live).map(|shim| shim.pid),
         vm_pid: record.vmm_pid.filter(|_| live),
     }
@@ -312,10 +374,26 @@ mod tests {
             r#"{"image":"busybox","command":["a\u0000b"]}"#,
             r#"{"image":"busybox","labels":{"boxwood.x":"y"}}"#,
             r#"{"image":"busybox","labels":{"":"y"}}"#,
+            r#"{"image":"busybox","restart_policy":"sometimes"}"#,
+            r#"{"image":"busybox","restart_policy":"always","auto_remove":true}"#,
+            r#"{"image":"busybox","health_check_settings":{"interval_ms":0}}"#,
+            r#"{"image":"busybox","log_max_files":0}"#,
         ] {
             assert!(create_of(bad).is_err(), "{bad}");
         }
         create_of(r#"{"image":"busybox","name":"web","cpus":2,"labels":{"a":""}}"#).unwrap();
+    }
+
+    #[test]
+    fn h9_health_is_checked_unless_it_is_disabled() {
+        let health = |text| create_of(text).unwrap().health;
+        let default = health(r#"{"image":"busybox"}"#);
+        assert_eq!(default, health(r#"{"image":"busybox","health_check_disabled":false}"#));
+        assert_eq!(default, HealthWishes::default());
+        assert!(health(r#"{"image":"busybox","health_check_disabled":true}"#).disabled);
+        let own =
+            health(r#"{"image":"busybox","health_check_settings":{"command":"true","retries":2}}"#);
+        assert_eq!((own.command.as_deref(), own.retries), (Some("true"), Some(2)));
     }
 
     #[test]

@@ -76,16 +76,19 @@ impl From<Error> for ApiError {
         let (status, kind) = match &error {
             Error::State(error) => return ApiError::from_state(error),
             Error::Image(error) => return ApiError::from_image(error),
-            Error::BadEnv(_) | Error::BadWorkdir(_) | Error::BadHostname(_) => {
-                (StatusCode::BAD_REQUEST, Kind::BadRequest)
-            }
+            Error::BadEnv(_)
+            | Error::BadWorkdir(_)
+            | Error::BadHealth(_)
+            | Error::BadHostname(_) => (StatusCode::BAD_REQUEST, Kind::BadRequest),
             Error::WrongState { .. } | Error::Refused { .. } | Error::Owned { .. } => {
                 (StatusCode::CONFLICT, Kind::WrongState)
             }
-            // With another image, elsewhere, or later, it may do.
-            Error::NoFreeName | Error::NoCommand(_) | Error::TooMuchMemory { .. } => {
-                (StatusCode::CONFLICT, Kind::Conflict)
-            }
+            // With another image or box, elsewhere, or later, it may do.
+            Error::NoFreeName
+            | Error::NoCommand(_)
+            | Error::RestartAndRemove
+            | Error::RestartOfRemoved { .. }
+            | Error::TooMuchMemory { .. } => (StatusCode::CONFLICT, Kind::Conflict),
             Error::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Kind::TooLarge),
             Error::NoAnswer { .. } => (StatusCode::SERVICE_UNAVAILABLE, Kind::NoAnswer),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, Kind::Internal),

@@ -20,12 +20,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tower_service::Service;
 
-use crate::app::{App, Ending};
+use crate::app::{App, Ending, to_the_end};
 use crate::auth::Token;
 use crate::connection::Connection;
 use crate::listen::{self, Arrival, Door, Doors, ListenError};
 use crate::openapi;
 use crate::options::Options;
+use crate::routes::start;
 
 /// The most connections at the same time. Who comes then waits.
 const CONNECTIONS: usize = 512;
@@ -81,6 +82,10 @@ async fn live(
     // From here on its socket can be seen; it goes with `doors`, on every way out.
     let doors = listen::open(options, runtime.home().root()).await?;
     let app = App::new(Arc::new(runtime));
+    let runtime = Arc::clone(&app.runtime);
+    app.ending.tasks.spawn(to_the_end(move || async move {
+        start::due(&runtime, &mut |line| complain(line)).await
+    }));
     let ending = app.ending.clone();
     let router = openapi::router(app);
     let room = Arc::new(Semaphore::new(CONNECTIONS));

@@ -62,6 +62,10 @@ impl Port {
     }
 }
 
+/// The most bytes of output in one frame: with the headers of its frame and of its parts it fits into
+/// two writes to the port, which takes 32 KiB each.
+const LARGEST: usize = frame::MAX_BYTES - 64;
+
 /// One stream of a connection.
 struct Stream {
     /// Its service, once its number has come.
@@ -166,7 +170,7 @@ impl Connection {
             Some(stream) if stream.waiting.is_empty() && !stream.finishing => {
                 match self.mux.room(id) {
                     0 => 0,
-                    room => room.saturating_sub(HEADER).clamp(1, frame::MAX_BYTES),
+                    room => room.saturating_sub(HEADER).clamp(1, LARGEST),
                 }
             }
             _ => 0,

@@ -10,7 +10,8 @@ use boxwood_wire::mux::StreamId;
 
 use crate::fault::{Fault, Step};
 use crate::guest::{Guest, MAIN_SLOT, Main};
-use crate::session::Session;
+use crate::processes;
+use crate::session::{Session, files, user};
 use crate::sys;
 
 /// What came for main before there was one (contract G8).
@@ -47,9 +48,11 @@ impl Guest {
             match request {
                 Some(ControlRequest::Ping { nonce }) => {
                     let reply = ControlReply::Pong { nonce, counters: self.counters };
-                    if let Some(connection) = self.connection() {
-                        connection.reply(id, &reply);
-                    }
+                    self.report(id, &reply);
+                }
+                Some(ControlRequest::Processes { nonce }) => {
+                    let reply = self.processes(nonce);
+                    self.report(id, &reply);
                 }
                 Some(ControlRequest::Signal { target: Target::Main, signal }) => {
                     self.signal_main(signal)?;
@@ -78,6 +81,20 @@ impl Guest {
                 }
             }
         }
+    }
+
+    fn report(&mut self, id: StreamId, reply: &ControlReply) {
+        if let Some(connection) = self.connection() {
+            connection.reply(id, reply);
+        }
+    }
+
+    fn processes(&self, nonce: u64) -> ControlReply {
+        let passwd = self.root.as_ref().map(|root| files::read(root.top(), c"etc/passwd"));
+        // Without it users have numbers.
+        let names = user::names(&passwd.and_then(Result::ok).unwrap_or_default());
+        let (processes, more) = processes::list(&names);
+        ControlReply::Processes { nonce, processes, more }
     }
 
     /// Gives main what was held for it.

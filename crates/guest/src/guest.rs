@@ -21,6 +21,7 @@ use crate::boot::mounts::Prepared;
 use crate::connection::{Connection, Port};
 use crate::control::Held;
 use crate::fault::Fault;
+use crate::kits::Kits;
 use crate::poll::{Poll, Source};
 use crate::reaper::{Reaped, Reaper};
 use crate::rebirth::IdentityFiles;
@@ -78,6 +79,7 @@ pub(crate) struct Guest {
     pub(crate) main: Main,
     /// Main's and others', each in the slot its pipes are watched for.
     pub(crate) sessions: Vec<Option<Session>>,
+    pub(crate) kits: Kits,
     /// Streams that want a session and wait until main runs.
     pub(crate) early: Vec<StreamId>,
     /// The box's root file system, once main was asked for.
@@ -93,13 +95,14 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// Takes the machine over.
-    pub(crate) fn new(port: Port, machine: Machine) -> Self {
+    pub(crate) fn new(port: Port, machine: Machine, kits: Kits) -> Self {
         Guest {
             machine,
             port,
             link: Link::Greeting(preface::Reader::new()),
             main: Main::Awaited(Held::default()),
             sessions: vec![None],
+            kits,
             early: Vec::new(),
             root: None,
             counters: Counters::default(),
@@ -119,6 +122,9 @@ impl Guest {
     /// Waits for something to happen, and deals with it.
     pub(crate) fn turn(&mut self) -> Result<(), Fault> {
         let ready = self.machine.poll.wait(self.patience())?;
+        if ready.is_empty() {
+            self.prepare_for_more();
+        }
         let mut heard = false;
         for source in ready.iter() {
             match source {
@@ -243,8 +249,9 @@ impl Guest {
             _ => None,
         };
         let sessions = self.sessions.iter().flatten().filter_map(Session::deadline);
-        let next = sessions.chain(main).min()?;
-        Some(next.saturating_duration_since(Instant::now()))
+        let next = sessions.chain(main).min();
+        let deadline = next.map(|at| at.saturating_duration_since(Instant::now()));
+        deadline.into_iter().chain(self.quiet()).min()
     }
 
     /// Writes to the port what it takes.

@@ -15,8 +15,10 @@ mod control;
 mod fault;
 mod greeting;
 mod guest;
+mod kits;
 mod leaving;
 mod poll;
+mod processes;
 mod reaper;
 mod rebirth;
 mod rootfs;
@@ -35,6 +37,7 @@ use boot::uevents::Uevents;
 use connection::Port;
 use fault::Fault;
 use guest::{Guest, Machine};
+use kits::Kits;
 use poll::{Poll, Source};
 use reaper::Reaper;
 use session::stdio::Pipes;
@@ -74,7 +77,7 @@ fn boot() -> Result<Guest, Fault> {
     let port = Port::new(boot::port::open(&uevents)?);
     // From here on the host hears of a failure, too.
     match prepare(&port) {
-        Ok(machine) => Ok(Guest::new(port, machine)),
+        Ok((machine, kits)) => Ok(Guest::new(port, machine, kits)),
         Err(fault) => {
             let word = greeting::failed(greeting::NO_EPOCH, &fault);
             let _ = port.write(&preface::encode(&word));
@@ -84,7 +87,7 @@ fn boot() -> Result<Guest, Fault> {
 }
 
 /// Everything that a box will need and that is the same for all boxes.
-fn prepare(port: &Port) -> Result<Machine, Fault> {
+fn prepare(port: &Port) -> Result<(Machine, Kits), Fault> {
     let disks = Disks::find()?;
     disks.tune()?;
     boot::loopback()?;
@@ -95,8 +98,10 @@ fn prepare(port: &Port) -> Result<Machine, Fault> {
     let pipes = Pipes::new(&poll, guest::MAIN_SLOT)?;
     poll.watch(port.source(), Source::Port)?;
     poll.watch(reaper.source(), Source::Children)?;
+    let mut machine = Machine { disks, poll, reaper, prepared, identity, pipes: Some(pipes) };
+    let kits = Kits::new(&mut machine)?;
     boot::warm::warm_up()?;
-    Ok(Machine { disks, poll, reaper, prepared, identity, pipes: Some(pipes) })
+    Ok((machine, kits))
 }
 
 /// Says on the console what went wrong, and ends the VM: its shim reports the console's last lines.

@@ -107,6 +107,11 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
+    /// Whether the time was up before anything became ready.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// The sources, each once.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Source> {
         self.sources[..self.count].iter().copied()

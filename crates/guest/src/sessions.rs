@@ -1,4 +1,4 @@
-//! Sessions beside main: their start, their streams' ends, their slots. Part of `guest`.
+//! Sessions beside main: their start and their streams' ends. Part of `guest`.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -9,13 +9,14 @@ use boxwood_wire::mux::StreamId;
 
 use crate::connection::Connection;
 use crate::fault::Fault;
-use crate::guest::{Guest, MAIN_SLOT, Main};
+use crate::guest::{Guest, Main};
+use crate::kits::Kit;
 use crate::session::spawn::{self, Missing, Place};
 use crate::session::{Beside, Fate, Session};
 use crate::start::{broken, ends};
 
 /// Sessions beside main at the same time: four descriptors each, of the 1,024 that PID 1 may have.
-const LIMIT: usize = 128;
+pub(crate) const LIMIT: usize = 128;
 
 /// The longest timeout that makes a difference: a year.
 const MAX_TIMEOUT_MS: u64 = 365 * 24 * 3600 * 1000;
@@ -61,12 +62,20 @@ impl Guest {
     fn begin_session(&mut self, id: StreamId, port: u32) {
         let Some(connection) = self.connection() else { return };
         let Some(request) = request(connection, id, port) else { return };
-        let Some(slot) = self.free_slot() else {
+        let Some((slot, kit)) = self.free_slot() else {
             return self.decline(id, Decline::TooMany { limit: LIMIT as u32 });
         };
-        match self.try_session(id, slot, &request) {
+        let with_kit = kit.map(|kit| self.try_session(id, slot, &request, kit));
+        let session = match with_kit {
+            // Root in the box may have taken the cgroup away that was ready.
+            None | Some(Err(ProcessReply::Failed { .. })) => Kit::new(&mut self.machine, slot)
+                .map_err(broken)
+                .and_then(|kit| self.try_session(id, slot, &request, kit)),
+            Some(result) => result,
+        };
+        match session {
             Ok(session) => {
-                self.sessions[slot] = Some(session);
+                self.seat(slot, session);
                 self.counters.sessions += 1;
                 if let Some(connection) = self.connection() {
                     connection.reply(id, &ProcessReply::Started);
@@ -81,13 +90,14 @@ impl Guest {
         id: StreamId,
         slot: usize,
         request: &StartSession,
+        kit: Kit,
     ) -> Result<Session, ProcessReply> {
         let Some(root) = &self.root else {
             return Err(ProcessReply::Declined(Decline::Leaving));
         };
         let machine = &mut self.machine;
-        let ends = ends(machine, slot, request.process.streams).map_err(broken)?;
-        let cgroup = machine.prepared.cgroups.make().map_err(broken)?;
+        let Kit { pipes, cgroup, .. } = kit;
+        let ends = ends(machine, slot, request.process.streams, Some(pipes)).map_err(broken)?;
         let place = Place {
             root: root.top(),
             cgroup: cgroup.as_fd(),
@@ -110,19 +120,6 @@ impl Guest {
         }
     }
 
-    /// A place for a session, if there is one.
-    fn free_slot(&mut self) -> Option<usize> {
-        let free = self.sessions.iter().skip(MAIN_SLOT + 1).position(Option::is_none);
-        if let Some(place) = free {
-            return Some(MAIN_SLOT + 1 + place);
-        }
-        if self.sessions.len() > LIMIT {
-            return None;
-        }
-        self.sessions.push(None);
-        Some(self.sessions.len() - 1)
-    }
-
     /// The session on a stream.
     pub(crate) fn session_on(&mut self, stream: StreamId) -> Option<&mut Session> {
         self.sessions.iter_mut().flatten().find(|session| session.is_on(stream))
@@ -133,13 +130,6 @@ impl Guest {
         self.early.retain(|early| *early != stream);
         if let Some(session) = self.session_on(stream) {
             session.unheard(Instant::now());
-        }
-    }
-
-    /// Empties the slot of a session that is over.
-    pub(crate) fn over(&mut self, slot: usize) {
-        if let Some(cgroup) = self.sessions[slot].take().and_then(Session::into_cgroup) {
-            self.machine.prepared.cgroups.give_back(cgroup);
         }
     }
 }

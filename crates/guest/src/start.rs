@@ -86,7 +86,8 @@ impl Guest {
                 .map_err(broken)?,
         };
         let root = self.root.insert(root);
-        let ends = ends(machine, MAIN_SLOT, request.process.streams).map_err(broken)?;
+        let ready = machine.pipes.take();
+        let ends = ends(machine, MAIN_SLOT, request.process.streams, ready).map_err(broken)?;
         let place = Place {
             root: root.top(),
             cgroup: machine.prepared.main_cgroup.as_fd(),
@@ -107,11 +108,15 @@ impl Guest {
     }
 }
 
-/// What the process in `slot` gets as its standard streams.
-pub(crate) fn ends(machine: &mut Machine, slot: usize, streams: Streams) -> Result<Ends, Fault> {
+/// What the process in `slot` gets as its standard streams; `ready` are pipes of that slot.
+pub(crate) fn ends(
+    machine: &Machine,
+    slot: usize,
+    streams: Streams,
+    ready: Option<Pipes>,
+) -> Result<Ends, Fault> {
     match streams {
         Streams::Pipes(stdin) => {
-            let ready = machine.pipes.take_if(|_| slot == MAIN_SLOT);
             let pipes = ready.map_or_else(|| Pipes::new(&machine.poll, slot), Ok)?;
             Ok(Ends::Pipes(pipes, stdin))
         }

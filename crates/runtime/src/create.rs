@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 
+use boxwood_state::events::Action;
 use boxwood_state::{BoxSpec, NewBox, StateError};
 use boxwood_types::{BoxId, BoxName};
 
@@ -25,7 +26,10 @@ impl Runtime {
         let (dir, owner) = new.into_parts()?;
         let held = Held { dir, spec, owner };
         match make_disk(&held, prepared) {
-            Ok(()) => Ok(held),
+            Ok(()) => {
+                self.home.announce(&held.spec, &Action::Create);
+                Ok(held)
+            }
             Err(error) => {
                 // Nothing ran in it. If it can't be removed either, it stays as 'created'.
                 let _ = self.home.remove(&held.dir);
@@ -46,8 +50,8 @@ impl Runtime {
             let made_up = || names::name(std::array::from_fn(|i| random[32 + i]), attempt);
             let name: BoxName = request.name.clone().unwrap_or_else(made_up);
             let image = &prepared.image;
-            let template = prepared.template.clone();
-            let spec = request.spec(Resolved { image, template, id, name })?;
+            let (template, again) = (prepared.template.clone(), prepared.again.clone());
+            let spec = request.spec(Resolved { image, template, again, id, name })?;
             match self.home.create(&spec) {
                 Ok(new) => return Ok((new, spec)),
                 Err(StateError::NameTaken { .. }) if request.name.is_none() => {}

@@ -44,6 +44,24 @@ pub enum Error {
         /// What there is.
         host: ByteSize,
     },
+    /// A log can't be read.
+    #[error("can't read the log")]
+    Log(#[source] io::Error),
+    /// Both `--restart` and `--rm`.
+    #[error("conflicting options: cannot specify both --restart and --rm")]
+    RestartAndRemove,
+    /// A restart policy for a box that is removed at its end.
+    #[error(
+        "restart policy cannot be updated because box {} is removed when it has ended (--rm)",
+        id.short()
+    )]
+    RestartOfRemoved {
+        /// The box.
+        id: BoxId,
+    },
+    /// Wishes for the health check that don't go together.
+    #[error("{0}")]
+    BadHealth(String),
     /// A malformed `-e`.
     #[error("invalid environment variable '{0}': write NAME=value, or NAME to pass on your own")]
     BadEnv(String),

@@ -4,10 +4,13 @@
 //! Each verb has a file of its own. A box's life itself is its [shim](boxwood_shim)'s.
 
 mod attach;
+mod changes;
 mod create;
 mod error;
+mod events;
 mod examine;
 mod exec;
+mod health;
 mod inspect;
 mod kept;
 mod kill;
@@ -17,6 +20,7 @@ mod logs;
 mod names;
 mod pause;
 mod prepare;
+mod rearm;
 mod recover;
 mod remove;
 mod rename;
@@ -26,6 +30,8 @@ mod shim_client;
 mod start;
 mod stop;
 mod sys;
+mod top;
+mod update;
 mod wait;
 
 use std::path::PathBuf;
@@ -36,22 +42,27 @@ pub use boxwood_setup as setup;
 pub use boxwood_state as state;
 pub use boxwood_vmm as vmm;
 pub use error::Error;
+pub use events::{EventFilter, Events, EventsRequest};
 pub use examine::examine;
 pub use exec::{ExecRequest, Session};
+pub use health::HealthWishes;
 pub use inspect::view;
 pub use list::Listed;
 pub use locations::Locations;
+pub use logs::{Logs, LogsRequest};
 pub use prepare::{Prepared, Progress, Start};
 pub use remove::Force;
 pub use request::CreateRequest;
 pub use shim_client::{FromShim, ShimReader, ShimWriter};
 pub use start::{Held, Started};
+pub use top::Processes;
+pub use update::UpdateRequest;
 
 use boxwood_image::ImageStore;
 use boxwood_state::Home;
 
 /// A home and what its boxes are made from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Runtime {
     locations: Locations,
     home: Home,

@@ -6,7 +6,7 @@ use std::fmt;
 use boxwood_image::Image;
 use boxwood_setup::{Assets, BlankDisk, Sources, Stores};
 use boxwood_shim::greeting;
-use boxwood_state::TemplateRef;
+use boxwood_state::{BoxSpec, TemplateRef};
 use boxwood_types::Shape;
 use boxwood_vmm::{BakeRequest, Engine, Template, Templates};
 use tokio::net::UnixStream;
@@ -20,6 +20,8 @@ pub struct Prepared {
     pub image: Image,
     /// The template of the shape, or of shape and image.
     pub template: TemplateRef,
+    /// The template of the shape: for a box that has a disk of its own.
+    pub again: TemplateRef,
     /// The empty disk that belongs to it.
     pub blank: BlankDisk,
 }
@@ -86,12 +88,24 @@ impl Runtime {
         let assets = Assets::ensure(&stores, &sources, &mut step)?;
         let blank = BlankDisk::ensure(&stores, &mut step)?;
         let template = self.template(&assets, shape, progress).await?;
-        let prepared = Prepared { template: self.refer(&template), image, blank };
+        let again = self.refer(&template);
+        let prepared = Prepared { template: again.clone(), again, image, blank };
         match start {
             // Its disk is not the one that was mounted.
             Start::Again => Ok(prepared),
             Start::First => Ok(self.mounted(prepared, &template, progress).await),
         }
+    }
+
+    /// The template of the shape of a box that has a disk of its own, made if it is not there.
+    ///
+    /// # Errors
+    /// When it could not be made.
+    pub async fn template_again(&self, spec: &BoxSpec) -> Result<TemplateRef, Error> {
+        let (stores, sources) = (stores(&self.locations), Sources::from_env()?);
+        let assets = Assets::ensure(&stores, &sources, &mut |_| ())?;
+        let template = self.template(&assets, spec.shape, &mut |_| ()).await?;
+        Ok(self.refer(&template))
     }
 
     /// What a box remembers of it.

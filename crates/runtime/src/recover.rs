@@ -1,7 +1,8 @@
 //! Telling the truth about boxes whose shim has gone (contract H6).
 
+use boxwood_state::events::Action;
 use boxwood_state::{AfterExit, BoxDir, BoxSpec, Client, Record, StateError, clock};
-use boxwood_types::BoxState;
+use boxwood_types::{BoxState, ExitStatus};
 
 use crate::{Error, Runtime};
 
@@ -51,6 +52,8 @@ impl Runtime {
         let spec = dir.spec()?;
         if spec.after_exit == AfterExit::Remove && is_lost(&record, &spec) {
             self.home.remove(dir)?;
+            self.announce_lost(&record, &spec);
+            self.home.announce(&spec, &Action::Destroy);
             return Ok(None);
         }
         let now = clock::Moment::now();
@@ -61,7 +64,20 @@ impl Runtime {
             // It is as true as it can be, and making room must stay possible: the next command
             // writes it down.
             Err(error) if error.is_for_want_of_room() => Ok(Some(corrected)),
-            written => written.map(|()| Some(corrected)).map_err(Error::from),
+            Err(error) => Err(error.into()),
+            Ok(()) => {
+                self.announce_lost(&record, &spec);
+                Ok(Some(corrected))
+            }
+        }
+    }
+
+    /// It has died, and nobody told.
+    fn announce_lost(&self, record: &Record, spec: &BoxSpec) {
+        // In a back-off that was told.
+        if record.state.is_live() && record.vmm_pid.is_some() {
+            let code = ExitStatus::Unknown.shell_code();
+            self.home.announce(spec, &Action::Die { code, ran: 0 });
         }
     }
 }

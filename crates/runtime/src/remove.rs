@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use boxwood_state::control::Request;
+use boxwood_state::events::Action;
 use boxwood_state::{BoxDir, StateError};
 
 use crate::shim_client;
@@ -89,7 +90,9 @@ impl Runtime {
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => return Err(Error::ShimLost { id: spec.id }),
         };
-        Ok(self.home.remove(&dir)?)
+        self.home.remove(&dir)?;
+        self.home.announce(&spec, &Action::Destroy);
+        Ok(())
     }
 
     /// Whether nobody owns a box that does not run, or its owner lets go of it in a moment.

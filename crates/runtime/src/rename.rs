@@ -1,5 +1,7 @@
 //! `rename`: a box gets another name, whether it runs or not.
 
+use boxwood_state::BoxSpec;
+use boxwood_state::events::Action;
 use boxwood_types::BoxName;
 
 use crate::{Error, Listed, Runtime};
@@ -10,6 +12,10 @@ impl Runtime {
     /// # Errors
     /// When another box has it, or the box has it already.
     pub fn rename(&self, listed: &Listed, name: &BoxName) -> Result<(), Error> {
-        Ok(self.home.rename(&listed.dir, name)?)
+        self.home.rename(&listed.dir, name)?;
+        let renamed = BoxSpec { name: name.clone(), ..listed.spec.clone() };
+        let old = listed.spec.name.to_string();
+        self.home.announce(&renamed, &Action::Rename { old });
+        Ok(())
     }
 }

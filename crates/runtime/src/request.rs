@@ -5,12 +5,13 @@ use std::ffi::{OsStr, OsString};
 
 use boxwood_image::Image;
 use boxwood_state::clock::Moment;
+use boxwood_state::log::LogPolicy;
 use boxwood_state::{
     AfterExit, BoxSpec, Client, ImageRef, ProcessSpec, StopPolicy, TemplateRef, Text,
 };
-use boxwood_types::{BoxId, BoxName, ByteSize, Shape, Signal, WindowSize};
+use boxwood_types::{BoxId, BoxName, ByteSize, RestartPolicy, Shape, Signal, WindowSize};
 
-use crate::Error;
+use crate::{Error, HealthWishes};
 
 /// What Docker gives a process that has no `PATH` of its own.
 pub(crate) const DEFAULT_PATH: &str =
@@ -53,6 +54,12 @@ pub struct CreateRequest {
     pub labels: BTreeMap<String, String>,
     /// What becomes of the box after main.
     pub after_exit: AfterExit,
+    /// Whether it is started again when it has ended by itself.
+    pub restart: RestartPolicy,
+    /// How much of what main writes is kept.
+    pub log: LogPolicy,
+    /// How its health is checked.
+    pub health: HealthWishes,
     /// Whether the starting client stays.
     pub client: Client,
 }
@@ -61,6 +68,7 @@ pub struct CreateRequest {
 pub(crate) struct Resolved<'a> {
     pub(crate) image: &'a Image,
     pub(crate) template: TemplateRef,
+    pub(crate) again: TemplateRef,
     pub(crate) id: BoxId,
     pub(crate) name: BoxName,
 }
@@ -80,12 +88,16 @@ impl CreateRequest {
             let asked = ByteSize::from_bytes(self.shape.memory_bytes());
             return Err(Error::TooMuchMemory { asked, host: ByteSize::from_bytes(host) });
         }
+        if self.after_exit == AfterExit::Remove && self.restart != RestartPolicy::No {
+            return Err(Error::RestartAndRemove);
+        }
+        self.health.check()?;
         check_env(&self.env)?;
         check_workdir(self.workdir.as_deref())
     }
 
     pub(crate) fn spec(&self, resolved: Resolved<'_>) -> Result<BoxSpec, Error> {
-        let Resolved { image, template, id, name } = resolved;
+        let Resolved { image, template, again, id, name } = resolved;
         let hostname = self.hostname.clone().unwrap_or_else(|| id.short().to_owned());
         let process = self.process(image, &hostname)?;
         let signal = self.stop_signal.or(image.config().stop_signal).unwrap_or(Signal::TERM);
@@ -99,12 +111,16 @@ impl CreateRequest {
                 block: image.block().to_owned(),
             },
             template,
+            again: Some(again),
             shape: self.shape,
             hostname,
             process,
             stop: StopPolicy { signal, grace_ms: self.stop_grace_ms.unwrap_or(DEFAULT_GRACE_MS) },
             labels: image.config().labels.clone().into_iter().chain(self.labels.clone()).collect(),
             after_exit: self.after_exit,
+            restart: self.restart,
+            log: self.log,
+            health: self.health.resolve(image.config().healthcheck.as_ref()),
             client: self.client,
         })
     }

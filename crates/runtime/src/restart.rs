@@ -54,6 +54,7 @@ impl Runtime {
             self.prepare(spec.image.id.as_str(), spec.shape, Start::Again, progress).await?;
         let spec = self.home.change_spec(&listed.dir, |spec| {
             spec.template = prepared.template;
+            spec.again = Some(prepared.again);
             spec.client = client;
         })?;
         Ok(Held { dir: listed.dir, spec, owner })

@@ -1,10 +1,35 @@
-//! The one place of unsafe code in the runtime: starting a process that is nobody's child.
+//! The one place of unsafe code in the runtime: starting a process that is nobody's child, and descriptors
+//! in the event loop.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// A descriptor whose readability is an event. It can't be replaced or taken out.
+#[derive(Debug)]
+pub(crate) struct Readable(AsyncFd<OwnedFd>);
+
+impl Readable {
+    /// To be called in an event loop.
+    pub(crate) fn new(descriptor: OwnedFd) -> io::Result<Self> {
+        // SAFETY: the descriptor is open as long as its OwnedFd, which nothing can reach to replace.
+        let watched = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
+        Ok(Readable(watched?))
+    }
+
+    /// Calls `read` whenever it may be readable, until that does not say "would block".
+    pub(crate) async fn read<T>(
+        &self,
+        mut read: impl FnMut(&OwnedFd) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.0.async_io(Interest::READABLE, |descriptor| read(descriptor)).await
+    }
+}
 
 /// Starts `command` in a session of its own, with init (or the nearest subreaper) as its parent and
 /// `descriptors` as its descriptors 3, 4, 5…; nothing else is inherited. Returns when its exec

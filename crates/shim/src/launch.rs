@@ -5,34 +5,24 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use boxwood_state::{AfterExit, Client, ExitRecord, Home, Record, ShimIdentity, StateError, log};
-use boxwood_types::{BoxId, BoxState, ExitReason, ExitStatus, chain};
-use boxwood_vmm::{DiskDurability, QemuUser, RestoreRequest, Templates, Vm};
-use boxwood_wire::frame::{CONTROL_PORT, MAIN_PORT};
-use boxwood_wire::message::StartMain;
+use boxwood_state::{Client, ExitRecord, Home, Record, ShimIdentity, StateError, log};
+use boxwood_types::BoxId;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
-use crate::clients::{self, Asked, MainStdin};
-use crate::console::Console;
-use crate::greeting;
-use crate::life::Event;
-use crate::link::{Link, LinkError, Stream};
-use crate::main_io;
-use crate::orders::Orders;
+use crate::Remake;
+use crate::announcer::Announcer;
+use crate::clients;
+use crate::conversation::{converse, failed_to_start};
 use crate::output::Output;
-use crate::sessions::Relays;
-use crate::steps::Steps;
-use crate::supervisor::{Guest, Sources, Supervisor};
+use crate::restart::{BackOff, Wanted};
+use crate::restore::restore_vm;
+use crate::run::Run;
+use crate::supervisor::{Ears, Ended, Supervisor, Then};
 use crate::told::Told;
-
-/// How long a restore may take when QEMU is alive and wedged.
-const RESTORE: Duration = Duration::from_secs(60);
-/// News from the guest that wait for the supervisor.
-const NEWS: usize = 16;
 
 /// What a shim is handed by the process that starts it.
 pub(crate) struct Inherited {
@@ -40,6 +30,7 @@ pub(crate) struct Inherited {
     pub(crate) lock: OwnedFd,
     pub(crate) alive: OwnedFd,
     pub(crate) listener: OwnedFd,
+    pub(crate) remake: Remake,
 }
 
 /// Why a shim could not even take its box over. The box then stays as its creator left it, without
@@ -68,190 +59,89 @@ pub(crate) async fn launch(
         .map_err(system("watch the starting client"))?;
     let starter = stream(inherited.starter).map_err(system("talk to the starting client"))?;
     // From here on a failure is the box's: it gets a record and the client gets to know.
-    let log = log::Writer::open(&dir.log()).map_err(system("open the log"))?;
-    let (console, console_end) = Console::open().map_err(system("open the console"))?;
-    let record = Record {
-        state: BoxState::Starting,
-        shim: Some(ShimIdentity::current()),
-        started: None,
-        finished: None,
-        exit: None,
-        vmm_pid: None,
-    };
-    let (asked_sender, mut asked) = clients::listen(inherited.listener.into())
+    let log = log::Writer::open(&dir.log(), spec.log).map_err(system("open the log"))?;
+    let (run, console) = Run::begin(began).map_err(system("open the console"))?;
+    let (asked_sender, asked) = clients::listen(inherited.listener.into())
         .map_err(system("listen on the control socket"))?;
     if spec.client == Client::Attached {
         clients::watch_starter(alive, asked_sender.clone());
     }
+    let record = Record { shim: Some(ShimIdentity::current()), ..Record::created() };
+    let own = home.get(id)?.ok_or_else(|| StateError::NoSuchBox(id.short().to_owned()))?;
+    let announcer = Announcer::new(&home, own, spec.clone());
+    let mut ears = Ears { asked, told };
     let mut supervisor = Supervisor {
         home,
         dir,
         spec,
         record,
-        console,
         output: Rc::new(Output::new(log)),
-        starter: None,
         waiters: Vec::new(),
         asker: None,
-        relays: Relays::default(),
-        early: Vec::new(),
-        steps: Steps::since(began),
+        remake: inherited.remake,
+        announcer,
+        run,
+        back_off: BackOff::default(),
+        wanted: Wanted::Running,
+        partings: JoinSet::new(),
     };
     supervisor.begin();
-    let restored = restore_vm(&supervisor, console_end).await;
-    let (vm, exit) = match restored {
-        Ok(mut vm) => {
-            supervisor.record.vmm_pid = Some(vm.pid());
-            let sources = Sources { asked, news: mpsc::channel(1).1, told, main: None };
-            let (exit, returned) = converse(&mut supervisor, &mut vm, starter, sources).await;
-            asked = returned;
-            (Some(vm), exit)
-        }
-        Err(why) => {
-            supervisor.starter = Some(clients::adopt_starter(starter, None));
-            (None, failed_to_start(why))
-        }
-    };
-    let exit = supervisor.conclude(vm, exit).await;
+    let exit = keep(&mut supervisor, console, starter, &mut ears).await;
     drop(inherited.lock);
-    supervisor.say_goodbye(exit, &mut asked).await;
+    supervisor.say_goodbye(exit, &mut ears.asked).await;
     Ok(())
 }
 
-/// Restores the box's template with the box's disks.
-async fn restore_vm(supervisor: &Supervisor, console: File) -> Result<Vm, String> {
-    let (spec, dir) = (&supervisor.spec, &supervisor.dir);
-    let open = |path: &Path, options: &std::fs::OpenOptions| {
-        options.open(path).map_err(|error| format!("can't open {}: {error}", path.display()))
-    };
-    let image = open(&spec.image.block, File::options().read(true))?;
-    let disk = open(&dir.disk(), File::options().read(true).write(true))?;
-    // An id is random, so its beginning is a seed.
-    let user = QemuUser::own(u32::from_str_radix(&spec.id.as_str()[..7], 16).unwrap_or_default());
-    let durability = match spec.after_exit {
-        AfterExit::Keep => DiskDurability::Flushed,
-        AfterExit::Remove => DiskDurability::Scratch,
-    };
-    let templates = Templates::open(&spec.template.store).with_cache(&spec.template.cache);
-    let template = templates.get(&spec.template.key).await.map_err(|error| chain(&error))?;
-    if template.disk_digest() != spec.template.disk {
-        // Its memory knows another disk than the box's.
-        return Err("its template was made anew meanwhile: start the box again".to_owned());
-    }
-    supervisor.steps.mark("template found");
-    let request = RestoreRequest { image, disk, console, user, durability, within: RESTORE };
-    let began = std::time::Instant::now();
-    let vm = boxwood_vmm::restore(&template, request).await.map_err(|error| chain(&error))?;
-    let timings = vm.timings();
-    for (step, took) in [
-        ("qemu spawned", timings.spawned),
-        ("qemu has its ram", timings.ram),
-        ("qemu ready", timings.ready),
-        ("state loaded", timings.loaded),
-        ("vcpus run", timings.running),
-    ] {
-        supervisor.steps.mark_at(step, began + took);
-    }
-    Ok(vm)
-}
-
-fn failed_to_start(why: String) -> ExitRecord {
-    ExitRecord {
-        status: ExitStatus::Unknown,
-        reason: ExitReason::FailedToStart,
-        code: 125,
-        message: Some(why),
-    }
-}
-
-/// Greets the guest, starts main, and supervises both to their end.
-async fn converse(
+/// One VM after the other, as long as the box's policy wants another. Returns when none is left and the
+/// end is written down.
+async fn keep(
     supervisor: &mut Supervisor,
-    vm: &mut Vm,
+    console: File,
     starter: UnixStream,
-    mut sources: Sources,
-) -> (ExitRecord, mpsc::Receiver<Asked>) {
-    let link = Link::new();
-    let streams = link.open(MAIN_PORT).and_then(|main| Ok((main, link.open(CONTROL_PORT)?)));
-    let (main, control) = match streams {
-        Ok(streams) => streams,
-        Err(error) => return (failed_to_start(chain(&error)), sources.asked),
-    };
-    let (asked_for_sender, asked_for) = oneshot::channel();
-    let open_stdin = supervisor.spec.process.open_stdin;
-    let stdin = open_stdin.then(|| MainStdin { writer: main.writer(), asked_for });
-    let client = clients::adopt_starter(starter, stdin);
-    if supervisor.spec.client == Client::Attached {
-        supervisor.output.attach(client.clone());
-    }
-    supervisor.starter = Some(client);
-    let guest = Guest {
-        link: link.clone(),
-        orders: Orders::over(control.writer()),
-        stdin: open_stdin.then(|| main.writer()),
-    };
-    let (news_sender, news) = mpsc::channel(NEWS);
-    sources.news = news;
-    let conversation = Conversation {
-        link,
-        hostname: supervisor.spec.hostname.clone(),
-        start: main_io::start_main(&supervisor.spec),
-        output: supervisor.output.clone(),
-        steps: supervisor.steps.clone(),
-        news: news_sender.clone(),
-        asked_for: asked_for_sender,
-    };
-    if let Some(channel) = vm.take_channel() {
-        sources.main = Some(tokio::task::spawn_local(conversation.lead(channel, main)));
-    }
-    tokio::task::spawn_local(main_io::follow_control(control, news_sender));
-    let exit = supervisor.supervise(vm, &guest, &mut sources).await;
-    // Nothing more is heard from it; the sessions' clients are told why.
-    guest.link.end();
-    (exit, sources.asked)
-}
-
-/// What is needed to talk to a guest from its first word to main's last.
-struct Conversation {
-    link: Link,
-    hostname: String,
-    start: StartMain,
-    output: Rc<Output>,
-    steps: Steps,
-    news: mpsc::Sender<Event>,
-    asked_for: oneshot::Sender<()>,
-}
-
-impl Conversation {
-    async fn lead(self, mut channel: UnixStream, main: Stream) {
-        let writer = main.writer();
-        let ask = async {
-            let sent = writer.send_value(&self.start).await;
-            // Nobody listens where standard input is not connected.
-            let _ = self.asked_for.send(());
-            sent
+    ears: &mut Ears,
+) -> ExitRecord {
+    let mut ended = run_vm(supervisor, console, Some(starter), ears).await;
+    loop {
+        let (exit, at) = match ended {
+            Ended::ForGood(exit) => return exit,
+            Ended::ForNow { exit, at } => (exit, at),
         };
-        let greet = async {
-            let hello = greeting::hello(&self.hostname)?;
-            let early = greeting::greet(&mut channel, hello, self.link.take_output()).await?;
-            self.steps.mark("reborn");
-            tokio::task::spawn_local(self.link.clone().run(channel, early));
-            Ok::<(), greeting::GreetingError>(())
-        };
-        // In this order: what fits is sent in one breath with the greeting.
-        let (sent, greeted) = tokio::join!(ask, greet);
-        let failure = match (greeted, sent) {
-            (Err(error), _) => Some(chain(&error)),
-            // Main's stream tells, too, and better: the guest may have refused what was sent.
-            (Ok(()), Err(LinkError::Frame(error))) => Some(chain(&*error)),
-            (Ok(()), _) => None,
-        };
-        match failure {
-            // The supervisor goes only when the box has ended.
-            Some(why) => drop(self.news.send(Event::StartFailed(why)).await),
-            None => main_io::follow_main(main, self.output, self.news).await,
+        if supervisor.back_off(&exit, at, ears).await == Then::Nothing {
+            return supervisor.give_up(exit);
         }
+        ended = match Run::begin(Instant::now()) {
+            Ok((run, console)) => {
+                supervisor.begin_again(run);
+                run_vm(supervisor, console, None, ears).await
+            }
+            Err(error) => {
+                let why = format!("can't open the console: {error}");
+                supervisor.conclude(None, failed_to_start(why)).await
+            }
+        };
     }
+}
+
+/// One VM of the box, from its restore to its end.
+async fn run_vm(
+    supervisor: &mut Supervisor,
+    console: File,
+    starter: Option<UnixStream>,
+    ears: &mut Ears,
+) -> Ended {
+    let (vm, exit) = match restore_vm(supervisor, console).await {
+        Ok(mut vm) => {
+            supervisor.record.vmm_pid = Some(vm.pid());
+            let exit = converse(supervisor, &mut vm, starter, ears).await;
+            (Some(vm), exit)
+        }
+        Err(why) => {
+            let adopt = |starter| clients::adopt_starter(starter, None);
+            supervisor.run.starter = starter.map(adopt);
+            (None, failed_to_start(why))
+        }
+    };
+    supervisor.conclude(vm, exit).await
 }
 
 fn stream(socket: OwnedFd) -> std::io::Result<UnixStream> {

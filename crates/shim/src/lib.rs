@@ -5,10 +5,13 @@
 //! and telling the truth happen here. [`run`] reads as the order of a start; after
 //! `Supervisor::supervise` returned, the box has ended.
 
+mod announcer;
 mod clients;
 mod console;
+mod conversation;
 pub mod greeting;
 mod hangup;
+mod health;
 mod launch;
 mod life;
 mod link;
@@ -16,6 +19,11 @@ mod main_io;
 mod note;
 mod orders;
 mod output;
+mod questions;
+mod report;
+mod restart;
+mod restore;
+mod run;
 mod sessions;
 mod steps;
 mod supervisor;
@@ -24,8 +32,10 @@ mod told;
 
 use std::os::fd::RawFd;
 use std::path::Path;
+use std::pin::Pin;
 use std::process::ExitCode;
 
+use boxwood_state::{BoxSpec, TemplateRef};
 use boxwood_types::BoxId;
 
 use crate::note::note;
@@ -43,10 +53,15 @@ pub const ALIVE_FD: RawFd = 5;
 /// The control socket, listening.
 pub const LISTENER_FD: RawFd = 6;
 
+/// Makes the template of a box's shape anew, when a box is to be started again and it is not there any
+/// more. The error is for people.
+pub type Remake =
+    Box<dyn Fn(BoxSpec) -> Pin<Box<dyn Future<Output = Result<TemplateRef, String>>>>>;
+
 /// Runs a shim to its end. The descriptors above must have been put in place; nothing else may run
 /// in this process, and it must be called on the thread that lives as long as the process does:
 /// QEMU dies with that thread.
-pub fn run(home: &Path, id: &BoxId) -> ExitCode {
+pub fn run(home: &Path, id: &BoxId, remake: Remake) -> ExitCode {
     let numbers = [STARTER_FD, LOCK_FD, ALIVE_FD, LISTENER_FD];
     let Some([starter, lock, alive, listener]) = sys::take_inherited(numbers) else {
         note!("started without a box's descriptors; 'boxwood run' starts shims");
@@ -60,7 +75,7 @@ pub fn run(home: &Path, id: &BoxId) -> ExitCode {
             return ExitCode::from(125);
         }
     };
-    let inherited = launch::Inherited { starter, lock, alive, listener };
+    let inherited = launch::Inherited { starter, lock, alive, listener, remake };
     let result =
         tokio::task::LocalSet::new().block_on(&runtime, launch::launch(home, id, inherited));
     match result {

@@ -19,7 +19,7 @@
 use std::time::{Duration, Instant};
 
 use boxwood_state::{AfterExit, ExitRecord, StopPolicy};
-use boxwood_types::{BoxState, ExitReason, ExitStatus, Signal, StartRefusal};
+use boxwood_types::{BoxState, ExitReason, ExitStatus, HealthStatus, Signal, StartRefusal};
 
 /// How long a restored guest may take to have main running; the contract's cap (H4).
 const START: Duration = Duration::from_secs(120);
@@ -76,6 +76,8 @@ pub(crate) enum Event {
     LinkLost(String),
     /// QEMU ended; the text says how.
     VmExited(String),
+    /// Its health is another.
+    HealthChanged(HealthStatus),
     /// Somebody wants the VM to stand still.
     PauseAsked,
     /// Somebody wants it to go on.
@@ -97,6 +99,8 @@ pub(crate) enum Action {
     None,
     /// Write down that the box is in this state.
     Persist(BoxState),
+    /// Write down how it fares.
+    PersistHealth(HealthStatus),
     /// Let the VM stand still, and write that down.
     Pause,
     /// Let it go on, and write that down.
@@ -142,6 +146,12 @@ impl Life {
         match (self, event) {
             // The result stands: nothing moves it any more.
             (life @ Life::Ending { .. }, _) => (life, Action::None),
+
+            // Only what runs has a health.
+            (Life::Running, Event::HealthChanged(health)) => {
+                (Life::Running, Action::PersistHealth(health))
+            }
+            (life, Event::HealthChanged(_)) => (life, Action::None),
 
             // Starting -- MainStarted --> Running
             (Life::Starting { .. }, Event::MainStarted) => {

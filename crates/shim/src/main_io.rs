@@ -14,6 +14,7 @@ use crate::greeting::shorten;
 use crate::life::Event;
 use crate::link::{LinkError, Stream};
 use crate::output::Output;
+use crate::questions::Answers;
 
 /// The request that starts a box's main.
 pub(crate) fn start_main(spec: &BoxSpec) -> StartMain {
@@ -68,14 +69,24 @@ pub(crate) async fn follow_main(mut stream: Stream, output: Rc<Output>, news: mp
 }
 
 /// Follows the control stream until the guest has left.
-pub(crate) async fn follow_control(mut stream: Stream, news: mpsc::Sender<Event>) {
+pub(crate) async fn follow_control(
+    mut stream: Stream,
+    answers: Answers,
+    news: mpsc::Sender<Event>,
+) {
     loop {
         let event = match stream.next_frame().await {
             Ok(Some(frame)) => match frame::parse::<ControlReply>(&frame.payload) {
                 Ok(ControlReply::Left { flush_error, .. }) => {
                     Event::GuestLeft(flush_error.map(shorten))
                 }
-                Ok(ControlReply::Pong { .. }) => continue,
+                Ok(
+                    answer @ (ControlReply::Pong { nonce, .. }
+                    | ControlReply::Processes { nonce, .. }),
+                ) => {
+                    answers.hand_on(nonce, answer);
+                    continue;
+                }
                 Err(error) => Event::LinkLost(error.to_string()),
             },
             Ok(None) => Event::LinkLost("the guest closed its control stream".to_owned()),

@@ -53,6 +53,13 @@ impl Output {
         self.clients.borrow_mut().push(client);
     }
 
+    /// A main that is started again: those who heard the last one have gone.
+    pub(crate) fn begin_again(&self) {
+        self.clients.borrow_mut().clear();
+        self.hurry.send_replace(false);
+        self.open.send_replace(false);
+    }
+
     /// That main runs is written down: its output may be seen.
     pub(crate) fn open(&self) {
         self.open.send_replace(true);

@@ -7,18 +7,24 @@
 
 use std::rc::Rc;
 
-use boxwood_state::Client;
 use boxwood_state::control::{Exec, Reply, SessionEnd};
+use boxwood_state::events::Action;
+use boxwood_state::{Client, Text};
+use boxwood_types::ExitStatus;
 use boxwood_wire::frame::{self, EXEC_PORT, Frame, Kind, PTY_PORT};
 use boxwood_wire::message::{Attachment, Decline, ProcessReply, StartSession};
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 
+use crate::announcer::Announcer;
 use crate::clients::{self, Caller};
 use crate::greeting::shorten;
 use crate::link::{Link, LinkError, Stream, StreamWriter};
 use crate::main_io::{self, words};
 use crate::output::{Outgoing, Sender};
+
+/// The code of a session whose time was up, as `timeout` has it.
+const TIMED_OUT: u8 = 124;
 
 /// What the tasks of sessions leave behind: a client whose box ended under its session.
 #[derive(Debug, Default)]
@@ -29,7 +35,13 @@ pub(crate) struct Relays {
 
 impl Relays {
     /// Begins a session: its client is answered by a task of its own.
-    pub(crate) fn begin(&mut self, link: &Link, exec: &Exec, caller: Caller) {
+    pub(crate) fn begin(
+        &mut self,
+        link: &Link,
+        exec: &Exec,
+        caller: Caller,
+        announcer: &Announcer,
+    ) {
         // Those that have ended meanwhile.
         while let Some(ended) = self.tasks.try_join_next() {
             self.bereaved.extend(ended.ok().flatten());
@@ -46,7 +58,14 @@ impl Relays {
                         Client::Detached | Client::Later => Attachment::Detached,
                     },
                 };
-                self.tasks.spawn_local(relay(start, stream, caller));
+                let words: Vec<String> = exec.process.argv.iter().map(Text::display).collect();
+                let news = News {
+                    announcer: announcer.clone(),
+                    id: stream.id(),
+                    command: words.join(" "),
+                };
+                news.created();
+                self.tasks.spawn_local(relay(start, stream, caller, news));
             }
             Err(error) => {
                 let end = SessionEnd::Failed { reason: words(&error) };
@@ -63,6 +82,33 @@ impl Relays {
     }
 }
 
+/// What is told about a session.
+struct News {
+    announcer: Announcer,
+    id: u32,
+    command: String,
+}
+
+impl News {
+    fn created(&self) {
+        self.announcer.say(&Action::ExecCreate(self.id, self.command.clone()));
+    }
+
+    fn started(&self) {
+        self.announcer.say(&Action::ExecStart(self.id, self.command.clone()));
+    }
+
+    fn ended(&self, end: &SessionEnd) {
+        let code = match end {
+            SessionEnd::Exited { status } => status.shell_code(),
+            SessionEnd::TimedOut => TIMED_OUT,
+            SessionEnd::Refused { refusal, .. } => refusal.shell_code(),
+            SessionEnd::Failed { .. } => ExitStatus::Unknown.shell_code(),
+        };
+        self.announcer.say(&Action::ExecDie(self.id, code));
+    }
+}
+
 /// Why frames are no longer carried.
 enum End {
     /// This is the last that the client is told; the guest has closed the stream.
@@ -76,7 +122,12 @@ enum End {
 }
 
 /// Carries frames until one side ends. Returns the client if it is still to hear of the box's end.
-async fn relay(start: StartSession, mut stream: Stream, caller: Caller) -> Option<Sender> {
+async fn relay(
+    start: StartSession,
+    mut stream: Stream,
+    caller: Caller,
+    news: News,
+) -> Option<Sender> {
     let Caller { mut read, mut decoder, reply, hang_up } = caller;
     let writer = stream.writer();
     let attachment = start.attachment;
@@ -96,13 +147,18 @@ async fn relay(start: StartSession, mut stream: Stream, caller: Caller) -> Optio
         };
         tokio::select! {
             biased;
-            end = carry_output(&mut stream, &reply, attachment) => end,
+            end = carry_output(&mut stream, &reply, attachment, &news) => end,
             end = inward => end,
             () = hang_up.heard() => End::ClientGone,
         }
     };
     let last = match end {
-        End::Told(last) => last,
+        End::Told(last) => {
+            if let Reply::SessionEnded { end } = &last {
+                news.ended(end);
+            }
+            last
+        }
         End::Released(last) => {
             stream.abort();
             last
@@ -119,7 +175,12 @@ async fn relay(start: StartSession, mut stream: Stream, caller: Caller) -> Optio
 }
 
 /// Carries what the guest says to the client.
-async fn carry_output(stream: &mut Stream, reply: &Sender, attachment: Attachment) -> End {
+async fn carry_output(
+    stream: &mut Stream,
+    reply: &Sender,
+    attachment: Attachment,
+    news: &News,
+) -> End {
     loop {
         let outgoing = match stream.next_frame().await {
             Ok(Some(Frame { kind: kind @ (Kind::Stdout | Kind::Stderr), payload })) => {
@@ -130,6 +191,7 @@ async fn carry_output(stream: &mut Stream, reply: &Sender, attachment: Attachmen
             Ok(Some(frame)) if frame.kind == Kind::Reply => match understand(&frame.payload) {
                 Some(end) => return End::Told(Reply::SessionEnded { end }),
                 None => {
+                    news.started();
                     let started = Reply::SessionStarted { session: stream.id() };
                     match attachment {
                         Attachment::Attached => clients::frame(&started),

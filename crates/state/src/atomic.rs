@@ -17,18 +17,45 @@ pub const MAX_FILE: u64 = 16 << 20;
 /// # Errors
 /// When a step fails; the old file is then untouched.
 pub fn replace<T: Serialize>(directory: &Path, name: &str, value: &T) -> Result<(), StateError> {
+    exchange(directory, name, value, Sync::Now)?;
+    sync_directory(directory)
+}
+
+/// The same for what need not survive a crash of the host.
+///
+/// # Errors
+/// When a step fails; the old file is then untouched.
+pub fn replace_unsynced<T: Serialize>(
+    directory: &Path,
+    name: &str,
+    value: &T,
+) -> Result<(), StateError> {
+    exchange(directory, name, value, Sync::Never)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    Now,
+    Never,
+}
+
+fn exchange<T: Serialize>(
+    directory: &Path,
+    name: &str,
+    value: &T,
+    sync: Sync,
+) -> Result<(), StateError> {
     let path = directory.join(name);
     let beside = directory.join(format!(".{name}.new"));
     let bytes = serde_json::to_vec(value)
         .map_err(|source| StateError::Damaged { path: path.clone(), source })?;
-    let result = write_synced(&beside, &bytes)
+    let result = write(&beside, &bytes, sync)
         .and_then(|()| fs::rename(&beside, &path).map_err(StateError::io("replace", &path)));
     if result.is_err() {
         // The error at hand says what happened; a leftover is overwritten by the next writer.
         let _ = fs::remove_file(&beside);
-        return result;
     }
-    sync_directory(directory)
+    result
 }
 
 /// Makes the entries of a directory survive a crash of the host.
@@ -60,10 +87,13 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
         .map_err(|source| StateError::Damaged { path: path.to_owned(), source })
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+fn write(path: &Path, bytes: &[u8], sync: Sync) -> Result<(), StateError> {
     let mut options = File::options();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = options.open(path).map_err(StateError::io("write", path))?;
     file.write_all(bytes).map_err(StateError::io("write", path))?;
-    file.sync_data().map_err(StateError::io("sync", path))
+    match sync {
+        Sync::Now => file.sync_data().map_err(StateError::io("sync", path)),
+        Sync::Never => Ok(()),
+    }
 }

@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 use boxwood_types::BoxId;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use crate::{BoxSpec, Record, StateError, atomic};
+use crate::segments::Segments;
+use crate::{BoxSpec, Health, Record, StateError, atomic};
 
 const SPEC: &str = "spec.json";
 const RECORD: &str = "record.json";
+const LOG: &str = "log";
+const HEALTH: &str = "health.json";
 const LOCK: &str = "lock";
 const SOCKET: &str = "control.sock";
 
@@ -104,6 +107,37 @@ impl BoxDir {
         atomic::replace(&self.path, RECORD, record)
     }
 
+    /// What came of its health checks; `None` when there was nothing to tell yet.
+    ///
+    /// # Errors
+    /// When it can't be read or is damaged.
+    pub fn health(&self) -> Result<Option<Health>, StateError> {
+        atomic::read(&self.file(HEALTH))
+    }
+
+    /// Writes what came of its health checks. It is for people, and need not survive a crash of the
+    /// host: readers see the old or the new. Only the one who holds the lock does.
+    ///
+    /// # Errors
+    /// When it could not be written; the old one stands.
+    pub fn write_health(&self, health: &Health) -> Result<(), StateError> {
+        atomic::replace_unsynced(&self.path, HEALTH, health)
+    }
+
+    /// A new run has no results yet.
+    ///
+    /// # Errors
+    /// When those of the last can't be removed.
+    pub fn forget_health(&self) -> Result<(), StateError> {
+        let path = self.file(HEALTH);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(StateError::io("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Takes the box's lock if nobody holds it, not even to look.
     ///
     /// # Errors
@@ -150,9 +184,15 @@ impl BoxDir {
         self.file("disk")
     }
 
-    /// The log of main's output.
+    /// The directory of the log of main's output.
     pub fn log(&self) -> PathBuf {
-        self.file("log")
+        self.file(LOG)
+    }
+
+    /// The piece of the log that is written to.
+    pub fn log_file(&self) -> PathBuf {
+        let segments = Segments::of(&self.log());
+        segments.path(segments.newest().unwrap_or(1))
     }
 
     /// What the VM's console said, kept when a box fails.
@@ -219,6 +259,8 @@ impl NewBox {
         let lock = options.open(&path).map_err(StateError::io("make", &path))?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(StateError::os("lock", &path))?;
+        let log = directory.join(LOG);
+        Segments::of(&log).make().map_err(StateError::io("make", &log))?;
         atomic::replace(directory, SPEC, spec)?;
         atomic::replace(directory, RECORD, &Record::created())?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;

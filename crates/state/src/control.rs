@@ -13,6 +13,7 @@ use boxwood_wire::frame::{self, FrameError, Kind};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Moment;
 use crate::{Client, ExitRecord, ProcessSpec};
 
 /// What a client asks.
@@ -60,6 +61,57 @@ pub enum Request {
     },
     /// The client that the box was started for will go, and the box is to stay.
     Release,
+    /// The box's spec is another: heed it.
+    Reload,
+    /// Tell me what the guest says about the box.
+    Report {
+        /// Of what.
+        of: Subject,
+    },
+}
+
+/// What a guest can tell of its box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// What it has counted.
+    Counters,
+    /// Its processes.
+    Processes,
+}
+
+/// What a guest has counted since the box started. Claims of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Processes it reaped that were neither main nor a session's own.
+    pub orphans_reaped: u64,
+    /// Sessions it began, main among them.
+    pub sessions: u64,
+}
+
+/// A process, as the box's guest shows it. Claims of a guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoxProcess {
+    /// Its id in the box.
+    pub pid: u32,
+    /// Its parent's.
+    pub ppid: u32,
+    /// Its user's name in the image, or number.
+    pub user: String,
+    /// Its state as ps(1) shows it: a letter, such as `R` or `S`.
+    pub state: char,
+    /// Its terminal, as `pts/0`.
+    pub terminal: Option<String>,
+    /// When it started.
+    pub started: Moment,
+    /// Milliseconds since.
+    pub age_ms: u64,
+    /// Milliseconds of processor time it took.
+    pub cpu_ms: u64,
+    /// KiB of memory it has in use.
+    pub rss_kib: u64,
+    /// Its command line, or its name in brackets.
+    pub command: String,
 }
 
 /// A process to start beside main.
@@ -115,6 +167,18 @@ pub enum Reply {
     },
     /// Main's standard streams are this connection's, too.
     Attached,
+    /// What the guest has counted.
+    Counters {
+        /// That.
+        counters: Counted,
+    },
+    /// The processes of the box.
+    Processes {
+        /// By their ids.
+        processes: Vec<BoxProcess>,
+        /// How many more there are.
+        more: u32,
+    },
     /// The box has ended and nothing of it runs any more.
     Ended {
         /// How.

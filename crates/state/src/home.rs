@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use boxwood_types::{BoxId, BoxName};
 use rustix::fs::FlockOperation;
 
+use crate::events::{Action, Event, Journal};
 use crate::{BoxDir, BoxSpec, NewBox, StateError};
 
 /// Directories that are being made or removed start with this; nobody takes them for boxes.
@@ -25,7 +26,7 @@ impl Home {
     /// # Errors
     /// When it can't be made or entered.
     pub fn open(root: &Path) -> Result<Self, StateError> {
-        for directory in [root, &root.join("boxes"), &root.join("names")] {
+        for directory in [root, &root.join("boxes"), &root.join("names"), &root.join("events")] {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -39,6 +40,20 @@ impl Home {
     /// Its directory.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// What happens to its boxes.
+    ///
+    /// # Errors
+    /// When the journal's directory can't be made.
+    pub fn journal(&self) -> Result<Journal, StateError> {
+        Journal::open(&self.root.join("events"))
+    }
+
+    /// Tells that something has happened to a box. It is news: when it can't be written, what has
+    /// happened has happened.
+    pub fn announce(&self, spec: &BoxSpec, action: &Action) {
+        let _ = self.journal().and_then(|journal| journal.append(&Event::now(spec, action)));
     }
 
     pub(crate) fn boxes(&self) -> PathBuf {

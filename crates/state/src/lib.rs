@@ -11,14 +11,18 @@ mod boxdir;
 pub mod clock;
 pub mod control;
 mod error;
+pub mod events;
+mod health;
 mod home;
 pub mod log;
 mod record;
+mod segments;
 mod spec;
 mod text;
 
 pub use boxdir::{BoxDir, NewBox, Owner};
 pub use error::StateError;
+pub use health::{Health, HealthSpec, Probe, ProbeResult};
 pub use home::Home;
 pub use record::{ExitRecord, Record, ShimIdentity};
 pub use spec::{AfterExit, BoxSpec, Client, ImageRef, ProcessSpec, StopPolicy, TemplateRef};

@@ -1,6 +1,6 @@
 //! What became of a box so far. Replaced at every transition, by the one who holds the box's lock.
 
-use boxwood_types::{BoxState, ExitReason, ExitStatus};
+use boxwood_types::{BoxState, ExitReason, ExitStatus, HealthStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{self, Moment};
@@ -20,6 +20,15 @@ pub struct Record {
     pub finished: Option<Moment>,
     /// How it last ended.
     pub exit: Option<ExitRecord>,
+    /// How many times its restart policy has started it again since somebody last did.
+    #[serde(default)]
+    pub restarts: u32,
+    /// How it fares, if its health is checked.
+    #[serde(default)]
+    pub health: Option<HealthStatus>,
+    /// Somebody stopped or killed it: a policy `unless-stopped` leaves it so.
+    #[serde(default)]
+    pub stopped: bool,
 }
 
 /// How a box ended.
@@ -68,6 +77,9 @@ impl Record {
             started: None,
             finished: None,
             exit: None,
+            restarts: 0,
+            health: None,
+            stopped: false,
         }
     }
 

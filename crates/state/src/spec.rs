@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use boxwood_types::{BoxId, BoxName, Digest, Shape, Signal, WindowSize};
+use boxwood_types::{BoxId, BoxName, Digest, RestartPolicy, Shape, Signal, WindowSize};
 use serde::{Deserialize, Serialize};
 
-use crate::Text;
 use crate::clock::Moment;
+use crate::log::LogPolicy;
+use crate::{HealthSpec, Text};
 
 /// A box as its creator resolved it: nothing in here is looked up again when it starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub struct BoxSpec {
     pub image: ImageRef,
     /// The template it starts from.
     pub template: TemplateRef,
+    /// The template it starts from when it has a disk of its own already: its shim starts it again.
+    #[serde(default)]
+    pub again: Option<TemplateRef>,
     /// vCPUs and memory.
     pub shape: Shape,
     /// The host name in the box.
@@ -35,6 +39,15 @@ pub struct BoxSpec {
     pub labels: BTreeMap<String, String>,
     /// What becomes of the box after main's end.
     pub after_exit: AfterExit,
+    /// Whether its shim starts it again when it has ended by itself.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// How much of what main writes is kept.
+    #[serde(default)]
+    pub log: LogPolicy,
+    /// How its health is checked, if it is.
+    #[serde(default)]
+    pub health: Option<HealthSpec>,
     /// Whether the client that starts the box stays with it.
     pub client: Client,
 }

@@ -4,8 +4,10 @@
 //! one of these types has been checked, so nobody checks it again.
 
 mod chain;
+mod health;
 mod id;
 mod refs;
+mod restart;
 mod shape;
 mod signal;
 mod size;
@@ -14,8 +16,10 @@ mod status;
 mod terminal;
 
 pub use chain::chain;
+pub use health::HealthStatus;
 pub use id::{BoxId, BoxName, IdError, NameError};
 pub use refs::{Digest, DigestError, ImageName, ImageNameError};
+pub use restart::{RestartPolicy, RestartPolicyError};
 pub use shape::{Shape, ShapeError};
 pub use signal::{Signal, SignalError};
 pub use size::{ByteSize, SizeError};

@@ -172,6 +172,11 @@ pub enum ControlRequest {
         /// Repeated in the answer.
         nonce: u64,
     },
+    /// Which processes run in the box?
+    Processes {
+        /// Repeated in the answer.
+        nonce: u64,
+    },
 }
 
 /// What the guest says on [`CONTROL_PORT`](crate::frame::CONTROL_PORT).
@@ -192,6 +197,43 @@ pub enum ControlReply {
         /// What it has counted.
         counters: Counters,
     },
+    /// The processes of the box, by their ids.
+    Processes {
+        /// As asked.
+        nonce: u64,
+        /// At most [`MAX_PROCESSES`] of them.
+        processes: Vec<ProcessInfo>,
+        /// How many more there are.
+        more: u32,
+    },
+}
+
+/// The most processes one answer lists.
+pub const MAX_PROCESSES: usize = 1024;
+/// The most bytes of a process's command line that are told.
+pub const MAX_COMMAND: usize = 1024;
+
+/// A process of a box, as proc(5) has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessInfo {
+    /// Its id in the box.
+    pub pid: u32,
+    /// Its parent's.
+    pub ppid: u32,
+    /// The name of its user in the image, or the number if it has none.
+    pub user: Vec<u8>,
+    /// Its state: a letter, such as `R` or `S`.
+    pub state: u8,
+    /// The number of its terminal in `/dev/pts`, if it has one.
+    pub terminal: Option<u32>,
+    /// Milliseconds since it started.
+    pub age_ms: u64,
+    /// Milliseconds of processor time it took.
+    pub cpu_ms: u64,
+    /// KiB of memory it has in use.
+    pub rss_kib: u64,
+    /// Its arguments, each followed by a NUL; or its name in brackets.
+    pub command: Vec<u8>,
 }
 
 /// What a guest has counted since its restore.

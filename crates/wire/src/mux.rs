@@ -307,6 +307,10 @@ impl Mux {
     /// That many bytes of the [`output`](Self::output) were sent.
     pub fn sent(&mut self, count: usize) {
         self.output.drain(..count);
+        if self.output.is_empty() {
+            // What comes next then lies in one piece, and is sent as one.
+            self.output.clear();
+        }
         if self.clogged && self.output.len() <= OUTPUT_HIGH_WATER / 2 {
             self.clogged = false;
             for (id, stream) in &mut self.streams {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub const MAGIC: [u8; 8] = *b"\xb0xwood\r\n";
 
 /// The versions of the protocol this build speaks.
-pub const VERSIONS: VersionRange = VersionRange { min: 2, max: 2 };
+pub const VERSIONS: VersionRange = VersionRange { min: 3, max: 3 };
 
 /// The longest payload of a greeting, in bytes.
 pub const MAX_PAYLOAD: usize = 16 * 1024;

@@ -147,3 +147,32 @@ fn h1_sessions_end_with_a_vm_that_dies() {
     run.wait().exits(137).explains(&["ended", "the VM died"]);
     lab.remove("web");
 }
+
+#[test]
+fn g4_cgroups_that_root_in_the_box_took_away_or_filled_stop_no_session() {
+    let lab = Lab::new();
+    lab.idle("web");
+    // Those that are made ahead are the box's to see, and root's to remove.
+    let script = "mount -o remount,rw /sys/fs/cgroup 2>/dev/null; cd /sys/fs/cgroup && ls -d session-* && \
+        rmdir session-*; ls -d session-* | wc -l";
+    let run = lab.exec(["web", "sh", "-c", script]).output();
+    let left: u32 = run.lines().last().unwrap().parse().unwrap();
+    // Its own is in use.
+    assert_eq!(left, 1, "{run:?}");
+    std::thread::scope(|scope| {
+        for number in 0..12 {
+            let lab = &lab;
+            scope.spawn(move || {
+                let script = format!("sleep 0.1; exit {number}");
+                lab.exec(["web", "sh", "-c", &script]).output().exits(number).quietly();
+            });
+        }
+    });
+    // A kill still reaches what a session started.
+    let run = lab.exec(["--timeout", "200ms", "web", "sh", "-c", "setsid sleep 4242 & wait"]);
+    run.output().exits(124);
+    let count = lab.exec(["web", "sh", "-c", "cat /proc/[0-9]*/cmdline | grep -c 4242; true"]);
+    // Only this count itself has the number in its arguments.
+    count.output().exits(0).prints("1\n");
+    lab.remove("web");
+}

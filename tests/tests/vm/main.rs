@@ -8,13 +8,17 @@
 
 mod bad_input;
 mod crashes;
+mod events;
 mod exec;
 mod exec_bad_input;
 mod exec_ends;
+mod exec_many;
+mod health;
 mod images;
 mod installing;
 mod leaving;
 mod lifecycle;
+mod logs;
 mod main_process;
 mod ordinary_user;
 mod owners;
@@ -24,7 +28,9 @@ mod rest;
 mod rest_bad_input;
 mod rest_daemon;
 mod rest_streams;
+mod restarting;
 mod results;
 mod streams;
 mod templates;
 mod terminals;
+mod top;

@@ -1,13 +1,19 @@
 //! `boxwood inspect`: everything about boxes, in Docker's shape.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use boxwood_runtime::view;
+use boxwood_runtime::state::control::Counted;
+use boxwood_runtime::{Listed, Runtime, view};
+use boxwood_types::BoxState;
 use serde_json::Value;
 
 use crate::format::Parsed;
 use crate::out::say;
-use crate::{REFUSED, complain, open_runtime, times};
+use crate::{REFUSED, complain, open_runtime, times, wait_for};
+
+/// A guest that is asked beside everything else that is known is not waited for longer.
+const GUEST: Duration = Duration::from_secs(2);
 
 /// Show everything about boxes
 #[derive(Debug, clap::Args)]
@@ -29,7 +35,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut views = Vec::new();
     for name in &args.boxes {
         match runtime.find(name) {
-            Ok(listed) => views.push(view(&listed, &times::rfc3339)),
+            Ok(listed) => views.push(view(&listed, counted(&runtime, &listed), &times::rfc3339)),
             Err(error) => {
                 complain(&error.into());
                 code = ExitCode::from(REFUSED);
@@ -47,4 +53,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(code)
+}
+
+/// What the guest of a box that runs says it has counted. One that says nothing hides nothing else.
+fn counted(runtime: &Runtime, listed: &Listed) -> Option<Counted> {
+    let runs = listed.record.state == BoxState::Running;
+    runs.then(|| wait_for(async { Ok(runtime.counted(listed, GUEST).await?) }).ok()).flatten()
 }

@@ -74,7 +74,8 @@ async fn prune_boxes(runtime: &Runtime) -> anyhow::Result<u64> {
 fn size(listed: &Listed) -> u64 {
     use std::os::unix::fs::MetadataExt;
 
-    let entries = std::fs::read_dir(listed.dir.path()).into_iter().flatten();
+    let folders = [listed.dir.path().to_owned(), listed.dir.log()];
+    let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
     let metadata = entries.filter_map(|entry| entry.ok()?.metadata().ok());
     metadata.map(|metadata| metadata.blocks() * 512).sum()
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use boxwood_runtime::Listed;
 use boxwood_runtime::state::Text;
 use boxwood_runtime::state::clock::Moment;
-use boxwood_types::BoxState;
+use boxwood_types::{BoxState, HealthStatus};
 use serde_json::{Value, json};
 
 use crate::filter::{self, Filter};
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// Also those that don't run
     #[arg(short, long)]
     all: bool,
-    /// Only boxes for which this holds: id, name, status, exited, label or ancestor
+    /// Only boxes for which this holds: id, name, status, health, exited, label or ancestor
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
     /// Only the N boxes that were created last, running or not
@@ -112,12 +112,19 @@ fn status(listed: &Listed, now: Moment) -> String {
     match record.state {
         BoxState::Created => "Created".to_owned(),
         BoxState::Starting => "Starting".to_owned(),
-        BoxState::Running => format!("Up {}", up()),
+        BoxState::Running => match record.health {
+            None => format!("Up {}", up()),
+            Some(HealthStatus::Starting) => format!("Up {} (health: starting)", up()),
+            Some(health) => format!("Up {} ({health})", up()),
+        },
         BoxState::Paused => format!("Up {} (Paused)", up()),
-        BoxState::Restarting => "Restarting".to_owned(),
         BoxState::Stopping => "Stopping".to_owned(),
-        BoxState::Exited | BoxState::Failed => {
-            let word = if record.state == BoxState::Exited { "Exited" } else { "Failed" };
+        BoxState::Exited | BoxState::Failed | BoxState::Restarting => {
+            let word = match record.state {
+                BoxState::Restarting => "Restarting",
+                BoxState::Failed => "Failed",
+                _ => "Exited",
+            };
             let code = record.exit.as_ref().map_or(255, |exit| exit.code);
             let ago = times::since(record.finished.unwrap_or(now), now);
             format!("{word} ({code}) {ago} ago")

@@ -56,5 +56,9 @@ async fn restart(
     let mut step = |step: boxwood_runtime::Progress| work.step(&step.to_string());
     let held = runtime.hold_again(id, Client::Detached, &mut step).await;
     work.done();
-    client::until_started(held?.start(runtime)?, name).await
+    let held = held?;
+    let spec = held.spec().clone();
+    let code = client::until_started(held.start(runtime)?, name).await?;
+    runtime.announce_restart(&spec);
+    Ok(code)
 }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use boxwood_types::BoxId;
+use boxwood_runtime::state::{BoxSpec, TemplateRef};
+use boxwood_types::{BoxId, chain};
+
+use crate::open_runtime;
 
 /// Supervise one box
 #[derive(Debug, clap::Args)]
@@ -15,5 +18,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    boxwood_shim::run(&args.home, &args.id)
+    boxwood_shim::run(&args.home, &args.id, Box::new(|spec| Box::pin(remake(spec))))
+}
+
+/// With the environment of who started the shim, templates are where they were.
+async fn remake(spec: BoxSpec) -> Result<TemplateRef, String> {
+    let runtime = open_runtime().map_err(|error| chain(&*error))?;
+    runtime.template_again(&spec).await.map_err(|error| chain(&error))
 }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use boxwood_api::{Ended, ErrorBody, KillBox, RenameBox, StopBox, TerminalSize, WaitBox};
+use boxwood_api::{
+    Ended, ErrorBody, KillBox, RenameBox, StopBox, TerminalSize, UpdateBox, WaitBox,
+};
 use boxwood_types::{BoxName, Signal};
 use http::StatusCode;
 
-use crate::app::{App, blocking};
+use crate::app::{App, blocking, to_the_end};
 use crate::convert;
 use crate::error::ApiError;
 use crate::extract::{Json, MaybeJson, Name, Query};
@@ -138,6 +140,29 @@ pub(crate) async fn rename(
     blocking(move || {
         let listed = app.runtime.find(&name)?;
         app.runtime.rename(&listed, &to)?;
+        Ok(StatusCode::NO_CONTENT)
+    })
+    .await
+}
+
+/// Change what a box is to be from now on, whether it runs or not
+#[utoipa::path(
+    post, path = "/v1/boxes/{box}/update", tag = "boxes", request_body = UpdateBox,
+    params(("box" = String, Path, description = "Name, ID, or the beginning of an ID")),
+    responses(
+        (status = 204, description = "It is so"),
+        (status = 400, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "It does not fit the box"),
+        (status = 415, body = ErrorBody)))]
+pub(crate) async fn update(
+    State(app): State<App>,
+    Name(name): Name,
+    Json(asked): Json<UpdateBox>,
+) -> Done {
+    let request = convert::update(asked)?;
+    to_the_end(move || async move {
+        app.runtime.update(&app.runtime.find(&name)?, &request).await?;
         Ok(StatusCode::NO_CONTENT)
     })
     .await

@@ -1,5 +1,7 @@
 //! `/v1/boxes`: listed, created, looked at, removed.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use boxwood_api::{BoxInfo, BoxList, CreateBox, Created, DeleteBox, ErrorBody, ListBoxes};
@@ -14,6 +16,9 @@ use crate::error::ApiError;
 use crate::extract::{Json, Name, Query};
 use crate::keys::Key;
 use crate::routes::start;
+
+/// A guest that is asked beside everything else that is known is not waited for longer.
+const GUEST: Duration = Duration::from_secs(2);
 
 /// List boxes, newest first
 #[utoipa::path(
@@ -123,7 +128,12 @@ pub(crate) async fn inspect(
     Name(name): Name,
 ) -> Result<Json<Value>, ApiError> {
     let listed = app.find(name).await?;
-    Ok(Json(boxwood_runtime::view(&listed, &convert::rfc3339)))
+    // A guest that says nothing hides nothing else.
+    let counted = match listed.record.state {
+        BoxState::Running => app.runtime.counted(&listed, GUEST).await.ok(),
+        _ => None,
+    };
+    Ok(Json(boxwood_runtime::view(&listed, counted, &convert::rfc3339)))
 }
 
 /// Remove a box, with its disk and its log

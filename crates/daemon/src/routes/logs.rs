@@ -9,10 +9,10 @@ use boxwood_api::{ErrorBody, Logs};
 use http::{HeaderValue, header};
 use http_body_util::channel::Channel;
 
-use crate::app::App;
+use crate::app::{App, blocking};
 use crate::error::ApiError;
 use crate::extract::{Name, Query};
-use crate::follow::{Follower, Wanted};
+use crate::follow::{self, Lines};
 
 /// Pieces that wait for a client.
 const WAITING: usize = 1;
@@ -35,15 +35,18 @@ pub(crate) async fn logs(
     Name(name): Name,
     Query(asked): Query<Logs>,
 ) -> Result<Response, ApiError> {
-    let wanted = Arc::new(Wanted::new(&asked)?);
+    let request = follow::logs_request(&asked)?;
     let listed = app.find(name).await?;
     if app.ending.said.is_cancelled() {
         return Err(ApiError::stopping());
     }
+    let runtime = Arc::clone(&app.runtime);
+    let logs = blocking(move || Ok(runtime.logs(&listed, request)?)).await?;
+    let lines = Lines::of(&asked);
     let (sender, body) = Channel::new(WAITING);
-    let (runtime, ending) = (app.runtime, app.ending);
-    let tasks = ending.tasks.clone();
-    tasks.spawn(Follower { runtime, listed, wanted, ending }.send(sender));
+    app.ending.tasks.spawn(follow::send(app.ending.clone(), sender, async |body| {
+        follow::send_log(logs, lines, body).await
+    }));
     let kind = HeaderValue::from_static(boxwood_api::FRAMES);
     Ok(([(header::CONTENT_TYPE, kind)], Body::new(body)).into_response())
 }

@@ -4,6 +4,7 @@
 pub(crate) mod actions;
 pub(crate) mod attach;
 pub(crate) mod boxes;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod logs;

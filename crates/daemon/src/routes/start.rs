@@ -109,6 +109,7 @@ pub(crate) async fn restart(
         }
         app.runtime.stop(&listed, signal, grace_ms).await?;
         again(&app.runtime, listed.spec.id.as_str()).await?;
+        app.runtime.announce_restart(&listed.spec);
         Ok(StatusCode::NO_CONTENT)
     })
     .await
@@ -138,4 +139,16 @@ pub(crate) async fn until_started(started: Started) -> Result<(), ApiError> {
             }
         }
     }
+}
+
+/// Starts the boxes whose restart policy wants them to run and whose shim can't see to it any more: after
+/// a boot of the host. `tell` hears why one could not be.
+pub(crate) async fn due(runtime: &Runtime, tell: &mut dyn FnMut(&str)) -> Result<(), ApiError> {
+    let listed = runtime.list(&mut |_| {})?;
+    for one in listed.iter().filter(|one| one.is_due()) {
+        if again(runtime, one.spec.id.as_str()).await.is_err() {
+            tell(&format!("box {} is due and can't be started", one.spec.id.short()));
+        }
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@
 //! A session is over when it is Told and nothing of it is still being ended.
 
 pub(crate) mod ending;
+pub(crate) mod files;
 pub(crate) mod spawn;
 pub(crate) mod stdio;
 pub(crate) mod terminal;

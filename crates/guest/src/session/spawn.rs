@@ -4,21 +4,20 @@
 //! rest and comes back when the program runs or was refused. So "started" is never said by hope
 //! (contract G7).
 
-use std::ffi::{CStr, CString, c_char};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::ffi::{CString, c_char};
+use std::os::fd::BorrowedFd;
 
 use boxwood_types::StartRefusal;
 use boxwood_wire::message::{Process, ProcessReply};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use super::files;
 use super::user::{self, User};
 use crate::fault::reason;
+use crate::start::broken;
 use crate::sys::{self, ChildStack, ChildStep, Program, SpawnError};
-
-/// The most of `/etc/passwd` and `/etc/group` that is read.
-const MAX_FILE: usize = 1 << 20;
 
 /// Where a process goes.
 pub(crate) struct Place<'a> {
@@ -121,37 +120,11 @@ fn search_paths(name: &[u8], env: &[Vec<u8>]) -> Vec<Vec<u8>> {
 }
 
 fn find_user(spec: &[u8], root: BorrowedFd<'_>) -> Result<User, ProcessReply> {
-    let passwd = read_file(root, c"etc/passwd")?;
-    let group = read_file(root, c"etc/group")?;
+    let read = |path| files::read(root, path).map_err(broken);
+    let passwd = read(c"etc/passwd")?;
+    let group = read(c"etc/group")?;
     user::find(spec, &passwd, &group)
         .map_err(|error| refused(StartRefusal::NotExecutable, error.to_string()))
-}
-
-/// Reads a file of the image: nothing if it is missing or no regular file within the root.
-fn read_file(root: BorrowedFd<'_>, path: &'static CStr) -> Result<Vec<u8>, ProcessReply> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let step = |errno| failed(&format!("read /{}", path.to_string_lossy()), errno);
-    let file = match rustix::fs::openat2(root, path, flags, Mode::empty(), inside) {
-        Ok(file) => file,
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => return Ok(Vec::new()),
-        Err(errno) => return Err(step(errno)),
-    };
-    let stat = rustix::fs::fstat(&file).map_err(step)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Ok(Vec::new());
-    }
-    let size = usize::try_from(stat.st_size).unwrap_or(MAX_FILE).min(MAX_FILE);
-    let mut text = vec![0; size];
-    let mut filled = 0;
-    while filled < size {
-        match rustix::io::read(file.as_fd(), &mut text[filled..]).map_err(step)? {
-            0 => break,
-            count => filled += count,
-        }
-    }
-    text.truncate(filled);
-    Ok(text)
 }
 
 /// Gives pipes and terminal to a user that is not root, as Docker's runtime does: else it could not open `/dev/stdout`, to which images link their log files.
@@ -231,6 +204,8 @@ fn failed(step: &str, errno: Errno) -> ProcessReply {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
     use boxwood_wire::message::{Stdin, Streams};
 
@@ -305,29 +280,5 @@ mod tests {
             let reply = spawn(&bad, &place, &mut ChildStack::new()).unwrap_err();
             assert!(matches!(reply, ProcessReply::Refused { .. }), "{reply:?}");
         }
-    }
-
-    #[test]
-    fn files_of_the_image_are_read_within_its_root_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let etc = folder.path().join("etc");
-        std::fs::create_dir(&etc).unwrap();
-        let root = std::fs::File::open(folder.path()).unwrap();
-        let read = || read_file(root.as_fd(), c"etc/passwd").unwrap();
-        assert_eq!(read(), b"");
-        std::fs::write(etc.join("real"), "inside").unwrap();
-        // Absolute for the image, so relative to its root.
-        std::os::unix::fs::symlink("/etc/real", etc.join("passwd")).unwrap();
-        assert_eq!(read(), b"inside");
-        std::fs::remove_file(etc.join("passwd")).unwrap();
-        std::os::unix::fs::symlink("/../../../../etc/passwd", etc.join("passwd")).unwrap();
-        assert_eq!(read(), b"");
-        std::fs::remove_file(etc.join("passwd")).unwrap();
-        let mode = Mode::from_raw_mode(0o600);
-        rustix::fs::mknodat(rustix::fs::CWD, etc.join("passwd"), FileType::Fifo, mode, 0).unwrap();
-        assert_eq!(read(), b"");
-        std::fs::remove_file(etc.join("passwd")).unwrap();
-        std::fs::write(etc.join("passwd"), vec![b'x'; MAX_FILE + 5]).unwrap();
-        assert_eq!(read().len(), MAX_FILE);
     }
 }

@@ -6,6 +6,8 @@
 //! such a line is no line. The files are the image's: read with a bound, and never followed out of
 //! the root.
 
+use std::collections::BTreeMap;
+
 use rustix::process::{Gid, Uid};
 
 /// The largest id Docker takes.
@@ -80,6 +82,20 @@ pub(crate) fn find(spec: &[u8], passwd: &[u8], group: &[u8]) -> Result<User, Use
         user.groups.extend(named.take(MAX_GROUPS - 1));
     }
     Ok(user)
+}
+
+/// The longest name that is shown (`LOGIN_NAME_MAX` is 256).
+const MAX_SHOWN: usize = 64;
+
+/// The name that `/etc/passwd` has for each id: the first that it has.
+pub(crate) fn names(passwd: &[u8]) -> BTreeMap<u32, Vec<u8>> {
+    let mut names = BTreeMap::new();
+    for entry in passwd_entries(passwd) {
+        names
+            .entry(entry.uid)
+            .or_insert_with(|| entry.name[..entry.name.len().min(MAX_SHOWN)].to_vec());
+    }
+    names
 }
 
 fn find_group(arg: &[u8], group: &[u8]) -> Result<Gid, UserError> {
@@ -215,6 +231,15 @@ mod tests {
         for spec in ["-1", "2147483648", "99999999999999999999", "web:-5"] {
             assert_eq!(ids(spec).unwrap_err(), UserError::OutOfRange, "{spec}");
         }
+    }
+
+    #[test]
+    fn an_id_has_the_first_name_that_is_its_own() {
+        let text = b"root:x:0:0:::\ntoor:x:0:0:::\nweb:x:100:101:::\n";
+        let names = names(&[&text[..], &[b'x'; 500], b":x:7:7:::\n"].concat());
+        assert_eq!(names[&0], b"root");
+        assert_eq!(names[&100], b"web");
+        assert_eq!(names[&7], [b'x'; MAX_SHOWN]);
     }
 
     #[test]

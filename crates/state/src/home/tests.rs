@@ -23,6 +23,7 @@ fn spec(seed: u8, name: &str) -> BoxSpec {
             key: "k".into(),
             disk: None,
         },
+        again: None,
         shape: Shape::default(),
         hostname: "h".into(),
         process: ProcessSpec {
@@ -37,6 +38,9 @@ fn spec(seed: u8, name: &str) -> BoxSpec {
         stop: StopPolicy { signal: Signal::TERM, grace_ms: 10_000 },
         labels: BTreeMap::new(),
         after_exit: AfterExit::Keep,
+        restart: Default::default(),
+        health: None,
+        log: Default::default(),
         client: Client::Detached,
     }
 }

@@ -1,0 +1,69 @@
+//! `boxwood events`: what happens to boxes, as it happens.
+
+use std::process::ExitCode;
+
+use boxwood_runtime::state::clock::Moment;
+use boxwood_runtime::state::events::Event;
+use boxwood_runtime::{EventFilter, EventsRequest};
+
+use crate::format::Parsed;
+use crate::out::{self, say};
+use crate::times::{self, Time};
+use crate::{open_runtime, wait_for};
+
+/// Show what happens to boxes, as it happens
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  boxwood events
+  boxwood events --since 10m --until 0s
+  boxwood events -f container=web -f event=die --format '{{.Actor.Attributes.exitCode}}'
+  boxwood events --since 2026-01-02T15:04:05Z --format json
+
+A time is RFC 3339, seconds since 1970, or how long ago (90s, 10m, 1h30m). Without --until it goes on.")]
+pub(crate) struct Args {
+    /// Also what happened since then
+    #[arg(long, value_name = "TIME")]
+    since: Option<Time>,
+    /// Nothing that happens after that
+    #[arg(long, value_name = "TIME")]
+    until: Option<Time>,
+    /// Only events for which this holds: type, event, container, label or image
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<EventFilter>,
+    /// A Go template, or 'json'
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let template = match args.format.as_deref() {
+        None | Some("json") => None,
+        Some(text) => Some(Parsed::new(text)?),
+    };
+    let now = Moment::now();
+    let moment = |time: Option<Time>| time.map(|time| time.before(now));
+    let (since, until) = (moment(args.since), moment(args.until));
+    let runtime = open_runtime()?;
+    wait_for(async {
+        let mut events = runtime.events(EventsRequest { since, until, filters: args.filter })?;
+        while let Some(event) = events.next().await? {
+            match (&template, &args.format) {
+                (Some(template), _) => {
+                    say!("{}", template.fill(&serde_json::to_value(&event)?)?)?;
+                }
+                (None, Some(_)) => say!("{}", serde_json::to_string(&event)?)?,
+                (None, None) => say!("{}", line(&event))?,
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// As Docker writes it for people.
+fn line(event: &Event) -> String {
+    let pairs = event.actor.attributes.iter().map(|(name, value)| format!("{name}={value}"));
+    let attributes = pairs.collect::<Vec<_>>().join(", ");
+    let time = times::rfc3339(Moment(event.time_nano));
+    let text = format!("{time} {} {} {} ({attributes})", event.kind, event.action, event.actor.id);
+    text.chars().map(out::printable).collect()
+}

@@ -1,0 +1,77 @@
+//! `boxwood top`: the processes of a box, as its guest shows them.
+
+use std::process::ExitCode;
+
+use boxwood_runtime::state::clock::Moment;
+use boxwood_runtime::state::control::BoxProcess;
+use serde_json::{Value, json};
+
+use crate::format::Format;
+use crate::out::tell;
+use crate::{open_runtime, times, wait_for};
+
+/// Docker's, which are those of `ps -ef`.
+const COLUMNS: [(&str, &str); 8] = [
+    ("UID", "User"),
+    ("PID", "PID"),
+    ("PPID", "PPID"),
+    ("C", "CPU"),
+    ("STIME", "STime"),
+    ("TTY", "TTY"),
+    ("TIME", "Time"),
+    ("CMD", "Command"),
+];
+
+/// Show the processes of a box
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  boxwood top web
+  boxwood top --format '{{.PID}} {{.Command}}' web
+  boxwood top --json web
+
+The ids are those in the box. For other columns run the ps of its image: boxwood exec web ps")]
+pub(crate) struct Args {
+    /// A Go template, 'table TEMPLATE', or 'json'
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// Name or ID of the box
+    #[arg(value_name = "BOX")]
+    name: String,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let format = if args.json { Some("json") } else { args.format.as_deref() };
+    let format = Format::new(format, &COLUMNS)?;
+    let runtime = open_runtime()?;
+    let found = wait_for(async { Ok(runtime.top(&runtime.find(&args.name)?).await?) })?;
+    let now = Moment::now();
+    let rows: Vec<Value> = found.processes.iter().map(|one| row(one, now)).collect();
+    format.print(&rows, &COLUMNS)?;
+    if found.more > 0 {
+        tell!("and {} more processes, which are not shown", found.more);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(process: &BoxProcess, now: Moment) -> Value {
+    let seconds = process.cpu_ms / 1000;
+    let time = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    json!({
+        "User": process.user,
+        "PID": process.pid,
+        "PPID": process.ppid,
+        // As ps has it: of its whole life, in percent.
+        "CPU": process.cpu_ms.saturating_mul(100) / process.age_ms.max(1),
+        "STime": times::started(process.started, now),
+        "TTY": process.terminal.as_deref().unwrap_or("?"),
+        "Time": time,
+        "Command": process.command,
+        "State": process.state.to_string(),
+        "Started": times::rfc3339(process.started),
+        "CPUMs": process.cpu_ms,
+        "RSSKiB": process.rss_kib,
+    })
+}

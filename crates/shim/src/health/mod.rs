@@ -1,0 +1,124 @@
+//! The health check of a box: probes at their times while main runs (contracts H9, S5). Begun by the
+//! [supervisor](crate::supervisor), which hears of each change and writes it down.
+
+mod policy;
+mod probe;
+
+use std::time::Instant;
+
+use boxwood_state::{BoxDir, BoxSpec, HealthSpec};
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+use crate::health::policy::Course;
+use crate::health::probe::Prober;
+use crate::life::Event;
+use crate::link::Link;
+use crate::questions::Questions;
+
+/// Whether main can answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Main {
+    Runs,
+    /// Nothing is asked of what stands still.
+    StandsStill,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wish {
+    main: Main,
+    spec: Option<HealthSpec>,
+}
+
+/// The check of one run, as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    wish: watch::Sender<Wish>,
+    task: AbortHandle,
+}
+
+/// Where a check asks and tells.
+pub(crate) struct Ways {
+    pub(crate) link: Link,
+    pub(crate) questions: Questions,
+    pub(crate) news: mpsc::Sender<Event>,
+    /// A handle of its own on the box's directory: what came of the probes is written there.
+    pub(crate) dir: Option<BoxDir>,
+}
+
+impl Monitor {
+    /// Begins when main has started, so the epoch is acknowledged.
+    pub(crate) fn begin(ways: Ways, spec: &BoxSpec) -> Monitor {
+        let (wish, wishes) = watch::channel(Wish { main: Main::Runs, spec: spec.health.clone() });
+        let Ways { link, questions, news, dir } = ways;
+        let prober = Prober { link, questions, main: spec.process.clone() };
+        let task = tokio::task::spawn_local(check(prober, wishes, news, dir)).abort_handle();
+        Monitor { wish, task }
+    }
+
+    /// Main goes on, or stands still.
+    pub(crate) fn main(&self, main: Main) {
+        self.wish.send_modify(|wish| wish.main = main);
+    }
+
+    /// From now on it is checked like this.
+    pub(crate) fn change(&self, spec: Option<HealthSpec>) {
+        self.wish.send_modify(|wish| wish.spec = spec);
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn check(
+    prober: Prober,
+    mut wishes: watch::Receiver<Wish>,
+    news: mpsc::Sender<Event>,
+    dir: Option<BoxDir>,
+) {
+    let began = Instant::now();
+    let mut course = Course::new();
+    loop {
+        let wish = wishes.borrow_and_update().clone();
+        let (Main::Runs, Some(spec)) = (wish.main, wish.spec) else {
+            if wishes.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let wait = course.interval(&spec, began.elapsed());
+        let started = std::cell::Cell::new(began.elapsed());
+        let probe = async {
+            tokio::time::sleep(wait).await;
+            started.set(began.elapsed());
+            prober.probe(&spec).await
+        };
+        let result = tokio::select! {
+            biased;
+            changed = wishes.changed() => match changed {
+                // What a probe found out meanwhile is worth nothing: the box may have stood still.
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+            result = probe => result,
+        };
+        let before = course.health().failing_streak;
+        let change = course.take(result, &spec, started.get());
+        // A sign of life like the one before is no news.
+        let silent = spec.probe.argv().is_none()
+            && change.is_none()
+            && (before, course.health().failing_streak) == (0, 0);
+        if !silent && let Some(dir) = &dir {
+            // For people; the record has the status.
+            let _ = dir.write_health(course.health());
+        }
+        if let Some(status) = change
+            && news.send(Event::HealthChanged(status)).await.is_err()
+        {
+            return;
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! One probe: a sign of life, or a command in the box. What it says are a guest's claims.
+
+use std::time::Duration;
+
+use boxwood_state::clock::Moment;
+use boxwood_state::{HealthSpec, ProbeResult, ProcessSpec};
+use boxwood_types::ExitStatus;
+use boxwood_wire::frame::{self, EXEC_PORT, Kind};
+use boxwood_wire::message::{Attachment, ProcessReply, StartSession};
+
+use crate::link::{Link, LinkError, Stream};
+use crate::main_io;
+use crate::questions::Questions;
+
+/// The most of a probe's output that is kept, in bytes: as Docker.
+const OUTPUT: usize = 4096;
+/// What a guest may take beyond the timeout it was given.
+const BEYOND: Duration = Duration::from_secs(2);
+/// The code of a probe that came to no result.
+const NO_RESULT: i32 = -1;
+
+/// What probes are made with.
+pub(super) struct Prober {
+    pub(super) link: Link,
+    pub(super) questions: Questions,
+    pub(super) main: ProcessSpec,
+}
+
+impl Prober {
+    /// Makes one.
+    pub(super) async fn probe(&self, spec: &HealthSpec) -> ProbeResult {
+        let start = Moment::now();
+        let timeout = Duration::from_millis(spec.timeout_ms);
+        let (exit_code, output) = match spec.probe.argv() {
+            None => match self.questions.ping_within(timeout).await {
+                Ok(_) => (0, String::new()),
+                Err(why) => (NO_RESULT, why.to_string()),
+            },
+            Some(argv) => {
+                let process = ProcessSpec {
+                    argv,
+                    entrypoint_len: 0,
+                    open_stdin: false,
+                    terminal: None,
+                    ..self.main.clone()
+                };
+                self.run(process, timeout).await
+            }
+        };
+        ProbeResult { start, end: Moment::now(), exit_code, output }
+    }
+
+    async fn run(&self, process: ProcessSpec, timeout: Duration) -> (i32, String) {
+        let mut stream = match self.link.open(EXEC_PORT) {
+            Ok(stream) => stream,
+            Err(error) => return (NO_RESULT, main_io::words(&error)),
+        };
+        let request = StartSession {
+            process: main_io::process(&process),
+            timeout_ms: u64::try_from(timeout.as_millis()).ok(),
+            attachment: Attachment::Attached,
+        };
+        let mut said = Vec::new();
+        let talk = async {
+            stream.writer().send_value(&request).await?;
+            follow(&mut stream, &mut said).await
+        };
+        // The guest kills what takes too long, and says so; one that does not is not waited for.
+        let code = match tokio::time::timeout(timeout + BEYOND, talk).await {
+            Ok(Ok(End::Exited(code))) => return (code, text(&said)),
+            Ok(Ok(End::TimedOut)) | Err(_) => {
+                stream.abort();
+                let words = format!("Health check exceeded timeout ({})", seconds(timeout));
+                said.extend_from_slice(words.as_bytes());
+                NO_RESULT
+            }
+            Ok(Ok(End::NotStarted(code, why))) => {
+                said.extend_from_slice(why.as_bytes());
+                code
+            }
+            Ok(Err(error)) => {
+                said.extend_from_slice(main_io::words(&error).as_bytes());
+                NO_RESULT
+            }
+        };
+        (code, text(&said))
+    }
+}
+
+enum End {
+    Exited(i32),
+    TimedOut,
+    NotStarted(i32, String),
+}
+
+async fn follow(stream: &mut Stream, said: &mut Vec<u8>) -> Result<End, LinkError> {
+    loop {
+        let Some(frame) = stream.next_frame().await? else { return Err(LinkError::Aborted) };
+        match frame.kind {
+            Kind::Stdout | Kind::Stderr => {
+                let room = OUTPUT.saturating_sub(said.len());
+                said.extend_from_slice(&frame.payload[..frame.payload.len().min(room)]);
+            }
+            _ => match frame::parse::<ProcessReply>(&frame.payload) {
+                Ok(ProcessReply::Started) => {}
+                Ok(ProcessReply::Exited { status: ExitStatus::Unknown }) => {
+                    return Ok(End::Exited(NO_RESULT));
+                }
+                Ok(ProcessReply::Exited { status }) => {
+                    return Ok(End::Exited(i32::from(status.shell_code())));
+                }
+                Ok(ProcessReply::TimedOut) => return Ok(End::TimedOut),
+                Ok(ProcessReply::Refused { refusal, reason }) => {
+                    return Ok(End::NotStarted(i32::from(refusal.shell_code()), reason));
+                }
+                Ok(ProcessReply::Failed { reason, .. }) => {
+                    return Ok(End::NotStarted(NO_RESULT, reason));
+                }
+                Ok(ProcessReply::Declined(_) | ProcessReply::Conflict) => {
+                    let why = "the guest takes no commands".to_owned();
+                    return Ok(End::NotStarted(NO_RESULT, why));
+                }
+                Err(error) => return Err(LinkError::Frame(std::rc::Rc::new(error))),
+            },
+        }
+    }
+}
+
+/// Bytes of a guest as text of a bounded length.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(OUTPUT)]).into_owned()
+}
+
+fn seconds(duration: Duration) -> String {
+    match duration.subsec_millis() {
+        0 => format!("{}s", duration.as_secs()),
+        _ => format!("{}ms", duration.as_millis()),
+    }
+}

@@ -1,0 +1,169 @@
+//! The end of a box: its VM ended, its end written down, everybody told. Called by `launch`.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use boxwood_state::clock::Moment;
+use boxwood_state::control::Reply;
+use boxwood_state::events::Action;
+use boxwood_state::{AfterExit, ExitRecord};
+use boxwood_types::{BoxState, ExitReason, ExitStatus};
+use boxwood_vmm::Vm;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::Supervisor;
+use crate::clients::{self, Asked};
+use crate::note::note;
+use crate::output::{Outgoing, Sender};
+use crate::restart::Wanted;
+
+/// How long QEMU may take to be gone after SIGKILL before it is reported as stuck.
+const REAP: Duration = Duration::from_secs(10);
+
+/// How one run of a box has ended.
+pub(crate) enum Ended {
+    /// There is no other.
+    ForGood(ExitRecord),
+    /// The next one begins at this time.
+    ForNow { exit: ExitRecord, at: Instant },
+}
+
+impl Supervisor {
+    /// Ends the VM, then writes the end down, then removes the box if it is to be removed. Returns
+    /// what to tell everybody, and when the box is started again.
+    pub(crate) async fn conclude(&mut self, vm: Option<Vm>, mut exit: ExitRecord) -> Ended {
+        if let Some(mut vm) = vm {
+            loop {
+                match vm.end(REAP).await {
+                    Ok(_) => break,
+                    // Nothing of the box is touched while its VM may still use it (contract H3).
+                    Err(stuck) => note!("{}", boxwood_types::chain(&stuck)),
+                }
+            }
+        }
+        self.explain(&mut exit);
+        self.record.finished = Some(Moment::now());
+        self.record.vmm_pid = None;
+        let ran = self.run.running_since.map_or(Duration::ZERO, |since| since.elapsed());
+        let die = Action::Die { code: exit.code, ran: ran.as_secs() };
+        match self.back_off.after(self.spec.restart, &exit, self.wanted, ran) {
+            None => Ended::ForGood(self.write_end(exit, Some(&die))),
+            Some(wait) => {
+                let at = Instant::now() + wait;
+                self.record.restarts = self.back_off.restarts();
+                self.record.exit = Some(exit.clone());
+                self.persist(BoxState::Restarting);
+                self.announcer.say(&die);
+                Ended::ForNow { exit, at }
+            }
+        }
+    }
+
+    /// Writes down that the box has ended like this, or removes it. It has died just now, or before.
+    pub(super) fn write_end(&mut self, mut exit: ExitRecord, die: Option<&Action>) -> ExitRecord {
+        let never_ran = matches!(exit.reason, ExitReason::FailedToStart | ExitReason::Refused);
+        self.record.state = if never_ran { BoxState::Failed } else { BoxState::Exited };
+        self.record.stopped = self.wanted != Wanted::Running;
+        self.record.exit = Some(exit.clone());
+        // Once the box is removed, nobody can look any more.
+        self.announcer.look();
+        let result = match self.spec.after_exit {
+            AfterExit::Keep => self.dir.write_record(&self.record),
+            // No reader can see a live record without its box: removing is one rename.
+            AfterExit::Remove => self.home.remove(&self.dir),
+        };
+        if let Err(error) = result {
+            let text = boxwood_types::chain(&error);
+            note!("{text}");
+            append(&mut exit.message, &text);
+        }
+        self.announce_end(die);
+        exit
+    }
+
+    fn announce_end(&self, die: Option<&Action>) {
+        if let Some(die) = die {
+            self.announcer.say(die);
+        }
+        if self.wanted == Wanted::Stopped {
+            self.announcer.say(&Action::Stop);
+        }
+        if self.spec.after_exit == AfterExit::Remove {
+            self.announcer.say(&Action::Destroy);
+        }
+    }
+
+    /// Adds what people need to find out why a box failed.
+    fn explain(&self, exit: &mut ExitRecord) {
+        if let Some(failure) = self.output.log_failure() {
+            append(&mut exit.message, &format!("its log is not complete: {failure}"));
+        }
+        let unexplained = exit.status == ExitStatus::Unknown
+            && matches!(exit.reason, ExitReason::VmDied | ExitReason::FailedToStart);
+        let tail = self.run.console.tail();
+        if unexplained && !tail.trim().is_empty() {
+            // Only kept for people; the record has its last lines, too.
+            let _ = std::fs::write(self.dir.console(), &tail);
+            let lines: Vec<&str> = tail.lines().filter(|line| !line.trim().is_empty()).collect();
+            let last = lines[lines.len().saturating_sub(3)..].join(" | ");
+            let last = crate::greeting::shorten(last);
+            append(&mut exit.message, &format!("last lines of its console: {last}"));
+        }
+    }
+
+    /// Tells everybody who waits how the box ended, and returns when they have heard it or gone.
+    pub(crate) async fn say_goodbye(mut self, exit: ExitRecord, asked: &mut mpsc::Receiver<Asked>) {
+        asked.close();
+        while let Some(asked) = asked.recv().await {
+            match asked {
+                Asked::Request(_, client) => self.waiters.push(client),
+                Asked::Streams(_, caller) => self.waiters.push(caller.reply),
+                Asked::StarterGone => {}
+            }
+        }
+        self.part(exit);
+        self.partings.join_all().await;
+    }
+
+    /// Begins to tell everybody who waits how this run ended. Nobody is waited for.
+    pub(super) fn part(&mut self, exit: ExitRecord) {
+        let goodbye = clients::frame(&Reply::Ended { exit });
+        let mut everybody = std::mem::take(&mut self.waiters);
+        everybody.extend(self.run.starter.take());
+        everybody.extend(self.run.early.drain(..).map(|caller| caller.reply));
+        let (bereaved, mut sessions) = std::mem::take(&mut self.run.relays).into_bereaved();
+        everybody.extend(bereaved);
+        for client in everybody {
+            self.partings.spawn_local(part(client, goodbye.clone()));
+        }
+        // Sessions end with the link, once their clients have taken what was said before.
+        self.partings.spawn_local(async move {
+            let mut partings = JoinSet::new();
+            while let Some(ended) = sessions.join_next().await {
+                if let Ok(Some(client)) = ended {
+                    partings.spawn_local(part(client, goodbye.clone()));
+                }
+            }
+            partings.join_all().await;
+        });
+        // Those of earlier runs that have been heard.
+        while self.partings.try_join_next().is_some() {}
+    }
+}
+
+async fn part(client: Sender, goodbye: Rc<Vec<u8>>) {
+    if client.send(Outgoing::Last(goodbye)).await.is_ok() {
+        client.closed().await;
+    }
+}
+
+fn append(message: &mut Option<String>, text: &str) {
+    match message {
+        Some(message) => {
+            message.push_str("; ");
+            message.push_str(text);
+        }
+        None => *message = Some(text.to_owned()),
+    }
+}
