@@ -27,6 +27,7 @@ mod rebirth;
 mod rest;
 mod rest_bad_input;
 mod rest_daemon;
+mod rest_remote;
 mod rest_streams;
 mod restarting;
 mod results;

@@ -245,18 +245,18 @@ fn a_client_that_started_a_box_hears_its_end() {
 fn h11_a_log_is_followed_to_the_end_of_its_box() {
     let lab = Lab::new();
     let daemon = lab.daemon();
-    let script = "echo one; read x </go; echo two; read x </go; printf three; exit 2";
+    let script = "echo one; read x </a; echo two; read x </b; printf three; exit 2";
     let asked = json!({
         "image": "busybox", "name": "web", "start": true,
-        "command": ["sh", "-c", format!("mkfifo /go; {script}")],
+        "command": ["sh", "-c", format!("mkfifo /a /b; {script}")],
     });
     daemon.post("/v1/boxes", &asked).is(201);
     let mut log = daemon.follow("/v1/boxes/web/logs?follow=true");
     log.until("one\n");
-    lab.exec(["web", "sh", "-c", "echo >/go"]).output().exits(0);
+    lab.exec(["web", "sh", "-c", "echo >/a"]).output().exits(0);
     log.until("two\n");
     // The box may end before this has.
-    drop(lab.exec(["web", "sh", "-c", "echo >/go"]).output());
+    drop(lab.exec(["web", "sh", "-c", "echo >/b"]).output());
     assert_eq!(log.to_the_end(), "one\ntwo\nthree");
     let (stamped, _) = daemon.get("/v1/boxes/web/logs?timestamps=true").is(200).frames();
     let times: Vec<&str> = stamped.lines().filter_map(|line| line.split(' ').next()).collect();
