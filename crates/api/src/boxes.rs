@@ -169,7 +169,7 @@ pub struct HealthCheck {
 }
 
 /// What a box is to be from now on. What is not said stays.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateBox {
     /// Whether it is started again when it has ended by itself: no, on-failure, on-failure:N, always or

@@ -37,6 +37,8 @@ pub(crate) fn run(host: Host, verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::Rm(args) => verbs::rm::remote(&args, client).await,
             Verb::Rename(args) => verbs::rename::remote(&args, client).await,
             Verb::Images(args) => verbs::images::remote(&args, client).await,
+            Verb::Load(args) => verbs::load::remote(&args, client).await,
+            Verb::Update(args) => verbs::update::remote(args, client).await,
             Verb::Rmi(args) => verbs::rmi::remote(&args, client).await,
             Verb::Version(args) => verbs::version::remote(&args, client).await,
             _ => bail!("this verb can't be asked of a daemon: run it on that host, without --host"),

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use anyhow::{anyhow, bail};
 use boxwood_api::{CreateBox, HealthCheck, StopBox};
 use boxwood_runtime::state::{AfterExit, Client};
-use boxwood_runtime::{CreateRequest, Held, Runtime, Start};
+use boxwood_runtime::{CreateRequest, HealthWishes, Held, Runtime, Start};
 use boxwood_types::{BoxName, ByteSize, RestartPolicy, Shape, Signal};
 
 use crate::health::HealthFlags;
 use crate::{envfile, labels, logopts, progress, remote, terminal};
 
 /// The longest time that a daemon takes.
-const YEAR_MS: u64 = 31_536_000_000;
+pub(crate) const YEAR_MS: u64 = 31_536_000_000;
 
 /// A process as its user describes it: main of a new box, or one beside main.
 #[derive(Debug, clap::Args)]
@@ -159,15 +159,6 @@ impl Wishes {
 
 /// The same, for a daemon. `start` says whether it is to run at once, for nobody.
 pub(crate) fn for_daemon(request: CreateRequest) -> anyhow::Result<CreateBox> {
-    let health = request.health;
-    let settings = HealthCheck {
-        command: health.command,
-        interval_ms: health.interval_ms,
-        timeout_ms: health.timeout_ms,
-        start_period_ms: health.start_period_ms,
-        start_interval_ms: health.start_interval_ms,
-        retries: health.retries,
-    };
     Ok(CreateBox {
         image: request.image,
         name: request.name.map(|name| name.to_string()),
@@ -186,12 +177,25 @@ pub(crate) fn for_daemon(request: CreateRequest) -> anyhow::Result<CreateBox> {
         labels: request.labels,
         auto_remove: request.after_exit == AfterExit::Remove,
         restart_policy: Some(request.restart.to_string()),
-        health_check_disabled: health.disabled,
-        health_check_settings: Some(settings).filter(|said| *said != HealthCheck::default()),
+        health_check_disabled: request.health.disabled,
+        health_check_settings: health_for_daemon(request.health),
         log_max_size_bytes: Some(request.log.max_size),
         log_max_files: Some(request.log.max_files),
         start: request.client == Client::Detached,
     })
+}
+
+/// What is said about a health check, for a daemon.
+pub(crate) fn health_for_daemon(health: HealthWishes) -> Option<HealthCheck> {
+    let settings = HealthCheck {
+        command: health.command,
+        interval_ms: health.interval_ms,
+        timeout_ms: health.timeout_ms,
+        start_period_ms: health.start_period_ms,
+        start_interval_ms: health.start_interval_ms,
+        retries: health.retries,
+    };
+    Some(settings).filter(|said| *said != HealthCheck::default())
 }
 
 /// Makes the box. Its lock is held until it is started or let go of.

@@ -11,7 +11,7 @@ mod verbs;
 
 pub use error::Error;
 pub use host::{Host, HostError, Secrets};
-pub use request::Body;
+pub use request::{Body, body};
 pub use stream::{FromBox, Reader, Writer};
 pub use verbs::Query;
 

@@ -2,6 +2,7 @@
 
 use boxwood_api::ErrorBody;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::channel::Channel;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Bytes, Incoming};
@@ -9,6 +10,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::{Client, Error};
 
@@ -17,6 +19,29 @@ pub type Body = BoxBody<Bytes, std::io::Error>;
 
 /// The largest answer that is no stream, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
+
+/// A body that is read as it is sent.
+pub fn body(reader: impl AsyncRead + Send + 'static) -> Body {
+    let (mut sender, body) = Channel::new(1);
+    tokio::spawn(async move {
+        let mut reader = std::pin::pin!(reader);
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match reader.read(&mut buffer).await {
+                Ok(0) => return,
+                Ok(count) => {
+                    let piece = Bytes::copy_from_slice(&buffer[..count]);
+                    if sender.send_data(piece).await.is_err() {
+                        // The daemon has enough, and says why.
+                        return;
+                    }
+                }
+                Err(error) => return sender.abort(error),
+            }
+        }
+    });
+    BoxBody::new(body)
+}
 
 /// A request in the making.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use boxwood_api::{
     BoxInfo, BoxList, CreateBox, CreateExec, Created, DeleteBox, DeleteImage, Ended, ExecCreated,
     ExecInfo, ImageList, KillBox, ListBoxes, LoadedImages, Logs, RemovedImage, RenameBox,
-    SignalExec, StopBox, TemplateList, TerminalSize, Version,
+    SignalExec, StopBox, TemplateList, TerminalSize, UpdateBox, Version,
 };
 use http::Method;
 use serde::Serialize;
@@ -131,6 +131,11 @@ impl Client {
     /// Gives a box another name.
     pub async fn rename(&self, name: &str, to: &RenameBox) -> Result<(), Error> {
         self.tell(Asked::json(of_box(name, "/rename"), to)).await
+    }
+
+    /// Changes a box.
+    pub async fn update(&self, name: &str, how: &UpdateBox) -> Result<(), Error> {
+        self.tell(Asked::json(of_box(name, "/update"), how)).await
     }
 
     /// Gives main's terminal another size.

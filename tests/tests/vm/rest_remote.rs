@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use boxwood_tests::{Daemon, Invocation, Lab};
+use boxwood_tests::archive::{Image, Layer};
+use boxwood_tests::{Daemon, Invocation, Lab, StoreKind};
 use rustix::process::Signal;
 
 /// `boxwood` with a home of its own that is empty: whatever it finds, the daemon told it.
@@ -49,6 +50,10 @@ fn verbs_say_the_same_over_a_daemon() {
     say(&["kill", "-s", "USR2", "www"]).exits(0).prints("www\n");
     say(&["wait", "www"]).exits(0).prints("140\n");
     say(&["start", "www"]).exits(0).prints("www\n");
+    say(&["update", "--restart", "on-failure:3", "--no-healthcheck", "www"])
+        .exits(0)
+        .prints("www\n");
+    assert_eq!(lab.inspect("www", "{{.HostConfig.RestartPolicy.Name}}"), "on-failure");
     say(&["restart", "-t", "0", "www"]).exits(0).prints("www\n");
     say(&["stop", "-t", "0", "www"]).exits(0).prints("www\n");
     say(&["rm", "www"]).exits(0).prints("www\n");
@@ -121,4 +126,23 @@ fn a_daemon_is_asked_over_tcp_with_a_token() {
         .output()
         .refused(&["can't reach the daemon", &host]);
     lab.boxwood(["--host", "nonsense", "ps"]).output().refused(&["'nonsense' is no host"]);
+}
+
+#[test]
+fn an_archive_is_sent_to_a_daemon() {
+    let lab = Lab::with(StoreKind::OwnImages);
+    let daemon = lab.daemon();
+    let archive = Image::of(vec![Layer::busybox().end()]).docker_archive(&["my/box:1"]);
+    let load = there(&lab, &daemon, &["load"]).stdin(archive.clone()).output();
+    load.exits(0).prints("Loaded image: my/box:1\n");
+    let path = lab.folder().join("image.tar");
+    fs::write(&path, &archive).unwrap();
+    let load = there(&lab, &daemon, &["load", "-q", "-i", path.to_str().unwrap()]).output();
+    let id = load.exits(0).word();
+    assert!(id.starts_with("sha256:"), "{id}");
+    there(&lab, &daemon, &["rmi", "my/box:1"])
+        .output()
+        .exits(0)
+        .prints(format!("Untagged: my/box:1\nDeleted: {id}\n"));
+    daemon.stop();
 }
