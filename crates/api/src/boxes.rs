@@ -409,6 +409,17 @@ pub struct Ended {
     pub exit: Option<Exit>,
 }
 
+/// How a client connects to a box's command.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AttachBox {
+    /// Whether it begins with everything that was written before, as far as the log is kept.
+    #[serde(default)]
+    #[param(required = false)]
+    pub logs: bool,
+}
+
 /// What of a box's log is wanted.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

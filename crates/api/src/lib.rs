@@ -13,8 +13,8 @@ mod system;
 mod templates;
 
 pub use boxes::{
-    BoxInfo, BoxList, BoxState, CreateBox, Created, DeleteBox, Ended, Exit, HealthCheck, KillBox,
-    ListBoxes, ListEvents, Logs, RenameBox, StopBox, TerminalSize, UpdateBox, WaitBox,
+    AttachBox, BoxInfo, BoxList, BoxState, CreateBox, Created, DeleteBox, Ended, Exit, HealthCheck,
+    KillBox, ListBoxes, ListEvents, Logs, RenameBox, StopBox, TerminalSize, UpdateBox, WaitBox,
 };
 pub use error::{ErrorBody, ErrorKind, Problem};
 pub use exec::{CreateExec, ExecCreated, ExecEnd, ExecInfo, ExecState, SignalExec};

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use boxwood_api::{
-    BoxInfo, BoxList, CreateBox, CreateExec, Created, DeleteBox, DeleteImage, Ended, ExecCreated,
-    ExecInfo, ImageList, KillBox, ListBoxes, LoadedImages, Logs, RemovedImage, RenameBox,
-    SignalExec, StopBox, TemplateList, TerminalSize, UpdateBox, Version,
+    AttachBox, BoxInfo, BoxList, CreateBox, CreateExec, Created, DeleteBox, DeleteImage, Ended,
+    ExecCreated, ExecInfo, ImageList, KillBox, ListBoxes, LoadedImages, Logs, RemovedImage,
+    RenameBox, SignalExec, StopBox, TemplateList, TerminalSize, UpdateBox, Version,
 };
 use http::Method;
 use serde::Serialize;
@@ -94,8 +94,8 @@ impl Client {
     }
 
     /// Main's standard streams.
-    pub async fn attach(&self, name: &str) -> Result<(Reader, Writer), Error> {
-        self.stream(of_box(name, "/attach")).await
+    pub async fn attach(&self, name: &str, how: &AttachBox) -> Result<(Reader, Writer), Error> {
+        self.stream(with(of_box(name, "/attach"), how)?).await
     }
 
     /// Stops a box.

@@ -88,6 +88,7 @@ impl Guest {
         let root = self.root.insert(root);
         let ready = machine.pipes.take();
         let ends = ends(machine, MAIN_SLOT, request.process.streams, ready).map_err(broken)?;
+        ends.become_console(machine.prepared.dev.as_fd()).map_err(broken)?;
         let place = Place {
             root: root.top(),
             cgroup: machine.prepared.main_cgroup.as_fd(),

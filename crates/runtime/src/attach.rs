@@ -27,6 +27,16 @@ impl Runtime {
         Ok(Attached { reader, writer })
     }
 
+    /// The same, beginning with everything main wrote before, as far as its log is kept: without a gap,
+    /// and nothing twice.
+    ///
+    /// # Errors
+    /// When the box does not run, or its shim can't be asked.
+    pub async fn replay(&self, listed: &Listed) -> Result<Attached, Error> {
+        let (reader, writer) = self.streams(listed, &Request::Replay).await?;
+        Ok(Attached { reader, writer })
+    }
+
     /// Gives main's terminal another size.
     ///
     /// # Errors

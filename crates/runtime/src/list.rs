@@ -34,7 +34,7 @@ impl Runtime {
         Ok(listed)
     }
 
-    fn read(&self, dir: BoxDir) -> Result<Option<Listed>, Error> {
+    pub(crate) fn read(&self, dir: BoxDir) -> Result<Option<Listed>, Error> {
         let Some(record) = self.record(&dir)? else { return Ok(None) };
         match dir.spec() {
             Ok(spec) => Ok(Some(Listed { dir, spec, record })),

@@ -58,7 +58,13 @@ impl Runtime {
     /// # Errors
     /// When it runs and may not be killed, or its VM could not be ended: then it stays whole.
     pub async fn remove(&self, listed: Listed, force: Force) -> Result<(), Error> {
-        let Listed { dir, spec, record } = listed;
+        let Listed { dir, spec, record } = match force {
+            Force::No => self.let_end(listed).await?,
+            Force::Kill => listed,
+        };
+        if !dir.path().exists() {
+            return Ok(());
+        }
         // A box that does not run and has an owner is about to be started, or has just ended: then its
         // shim has one step to go.
         let live = record.state.is_live();

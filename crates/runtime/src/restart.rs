@@ -20,7 +20,7 @@ impl Runtime {
         client: Client,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Held, Error> {
-        let listed = self.find(name)?;
+        let listed = self.let_end(self.find(name)?).await?;
         let running = |state| Error::WrongState {
             id: listed.spec.id.clone(),
             state,

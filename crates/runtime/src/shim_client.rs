@@ -106,11 +106,13 @@ impl ShimReader {
         }
     }
 
-    /// Waits for the word that the box has ended. `None` when the shim hung up without it.
+    /// Waits for the word that the box, or its main if that was asked for, has ended. `None` when the shim hung up without it.
     pub(crate) async fn ended(&mut self) -> Result<Option<ExitRecord>, Error> {
         loop {
             match self.next().await? {
-                Some(FromShim::Reply(Reply::Ended { exit })) => return Ok(Some(exit)),
+                Some(FromShim::Reply(Reply::Ended { exit } | Reply::Result { exit })) => {
+                    return Ok(Some(exit));
+                }
                 Some(FromShim::Reply(Reply::Refused { state, message })) => {
                     return Err(Error::Refused { id: self.id.clone(), state, message });
                 }

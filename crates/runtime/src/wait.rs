@@ -39,7 +39,9 @@ pub(crate) async fn in_time<T>(
 }
 
 impl Runtime {
-    /// Waits until a box has ended and says how. Returns at once for one that has.
+    /// Waits until the main of a box has ended and says how. Returns at once for one that has. Main's
+    /// result is written down by then; its VM may still be ending, for which [`remove`](Self::remove) and
+    /// [`hold_again`](Self::hold_again) wait.
     ///
     /// # Errors
     /// When the box was never started, or vanished without anybody knowing its result.
@@ -52,7 +54,23 @@ impl Runtime {
         if !listed.record.state.is_live() {
             return listed.record.exit.ok_or(Error::ShimLost { id: listed.spec.id });
         }
-        self.ask_and_wait(&listed.dir, &Request::Wait, FOR_EVER).await
+        self.ask_and_wait(&listed.dir, &Request::Result, FOR_EVER).await
+    }
+
+    /// Waits for the end of a box whose main has ended. Any other stays as it is.
+    pub(crate) async fn let_end(&self, listed: Listed) -> Result<Listed, Error> {
+        let record = &listed.record;
+        if record.state != BoxState::Stopping || record.exit.is_none() {
+            return Ok(listed);
+        }
+        match self.ask_and_wait(&listed.dir, &Request::Wait, LEAVE).await {
+            // It was to be removed at its end, and has been.
+            Err(Error::ShimLost { .. }) if !listed.dir.path().exists() => return Ok(listed),
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        let again = self.home.get(&listed.spec.id)?.map(|dir| self.read(dir)).transpose()?;
+        Ok(again.flatten().unwrap_or(listed))
     }
 
     /// Asks a box's shim for something that ends in the end of the box, and waits for that.

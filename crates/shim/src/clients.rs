@@ -37,7 +37,16 @@ pub(crate) enum Wanted {
     /// Those of a new process beside main.
     Session(Box<Exec>),
     /// Main's, too.
-    Main,
+    Main(Past),
+}
+
+/// What becomes of what main wrote before its client came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Past {
+    /// The client does without.
+    Dropped,
+    /// It is told first.
+    Told,
 }
 
 /// A client whose connection is to carry standard streams.
@@ -144,7 +153,8 @@ async fn serve(mut read: OwnedReadHalf, reply: Sender, asked: mpsc::Sender<Asked
                 let Ok(request) = control::decode(&frame.payload) else { return };
                 let wanted = match request {
                     Request::Exec { exec } => Wanted::Session(Box::new(exec)),
-                    Request::Attach => Wanted::Main,
+                    Request::Attach => Wanted::Main(Past::Dropped),
+                    Request::Replay => Wanted::Main(Past::Told),
                     other => {
                         if asked.send(Asked::Request(other, reply.clone())).await.is_err() {
                             return;

@@ -77,6 +77,7 @@ pub(crate) async fn launch(
         record,
         output: Rc::new(Output::new(log)),
         waiters: Vec::new(),
+        curious: Vec::new(),
         asker: None,
         remake: inherited.remake,
         announcer,

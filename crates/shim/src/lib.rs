@@ -20,6 +20,7 @@ mod note;
 mod orders;
 mod output;
 mod questions;
+mod replay;
 mod report;
 mod restart;
 mod restore;

@@ -131,6 +131,16 @@ impl Life {
         }
     }
 
+    /// How main has ended, if that is known.
+    pub(crate) fn result(&self) -> Option<&ExitRecord> {
+        match self {
+            Life::Leaving { exit, .. } | Life::Ending { exit } => {
+                Some(exit).filter(|exit| exit.reason == ExitReason::Exited)
+            }
+            _ => None,
+        }
+    }
+
     /// When [`Event::DeadlinePassed`] is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self {

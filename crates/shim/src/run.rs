@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::time::Instant;
 
-use crate::clients::Caller;
+use crate::clients::{Caller, Past};
 use crate::console::Console;
 use crate::health::Monitor;
 use crate::output::Sender;
@@ -19,7 +19,7 @@ pub(crate) struct Run {
     pub(crate) starter: Option<Sender>,
     pub(crate) relays: Relays,
     /// Who wants main's streams and came before main.
-    pub(crate) early: Vec<Caller>,
+    pub(crate) early: Vec<(Caller, Past)>,
     pub(crate) steps: Steps,
     /// When main began to run.
     pub(crate) running_since: Option<Instant>,

@@ -34,6 +34,15 @@ pub(crate) struct Relays {
 }
 
 impl Relays {
+    /// Lets a task of a client go on, which leaves the client to hear of the box's end.
+    pub(crate) fn adopt(&mut self, task: impl Future<Output = Option<Sender>> + 'static) {
+        // Those that have ended meanwhile.
+        while let Some(ended) = self.tasks.try_join_next() {
+            self.bereaved.extend(ended.ok().flatten());
+        }
+        self.tasks.spawn_local(task);
+    }
+
     /// Begins a session: its client is answered by a task of its own.
     pub(crate) fn begin(
         &mut self,
@@ -42,10 +51,6 @@ impl Relays {
         caller: Caller,
         announcer: &Announcer,
     ) {
-        // Those that have ended meanwhile.
-        while let Some(ended) = self.tasks.try_join_next() {
-            self.bereaved.extend(ended.ok().flatten());
-        }
         let port = if exec.process.terminal.is_some() { PTY_PORT } else { EXEC_PORT };
         match link.open(port) {
             Ok(stream) => {
@@ -65,7 +70,7 @@ impl Relays {
                     command: words.join(" "),
                 };
                 news.created();
-                self.tasks.spawn_local(relay(start, stream, caller, news));
+                self.adopt(relay(start, stream, caller, news));
             }
             Err(error) => {
                 let end = SessionEnd::Failed { reason: words(&error) };

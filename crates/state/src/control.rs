@@ -22,6 +22,8 @@ use crate::{Client, ExitRecord, ProcessSpec};
 pub enum Request {
     /// Tell me when the box has ended.
     Wait,
+    /// Tell me how main has ended as soon as that is known. Its VM may still be ending then.
+    Result,
     /// Send main a signal.
     Signal {
         /// Which.
@@ -47,6 +49,8 @@ pub enum Request {
     },
     /// Let me have main's standard streams, too, from now on.
     Attach,
+    /// The same, and before that everything main wrote earlier, as far as its log is kept.
+    Replay,
     /// Something for a session.
     Session {
         /// The number that [`Reply::SessionStarted`] gave it.
@@ -178,6 +182,11 @@ pub enum Reply {
         processes: Vec<BoxProcess>,
         /// How many more there are.
         more: u32,
+    },
+    /// Main has ended, and this is its result; the box is ending.
+    Result {
+        /// How.
+        exit: ExitRecord,
     },
     /// The box has ended and nothing of it runs any more.
     Ended {

@@ -89,6 +89,13 @@ impl Record {
         if !self.state.is_live() {
             return None;
         }
+        if let (BoxState::Stopping, Some(exit)) = (self.state, &self.exit) {
+            // Main's result was known before.
+            let message = Some("its disk may not be flushed: its shim was lost".to_owned());
+            let exit = Some(ExitRecord { message, ..exit.clone() });
+            let (state, finished) = (BoxState::Exited, Some(now));
+            return Some(Record { state, vmm_pid: None, finished, exit, ..self.clone() });
+        }
         let rebooted = self.shim.as_ref().is_some_and(|shim| shim.boot_id != boot_id);
         let reason = if rebooted { ExitReason::HostRebooted } else { ExitReason::Lost };
         let ran = self.started.is_some() && self.state != BoxState::Starting;
@@ -125,6 +132,21 @@ mod tests {
         assert_eq!(exit.status, ExitStatus::Unknown);
         let rebooted = running().recovered("another", Moment(2)).unwrap();
         assert_eq!(rebooted.exit.unwrap().reason, ExitReason::HostRebooted);
+    }
+
+    #[test]
+    fn h6_a_result_that_was_known_is_not_lost_with_the_shim() {
+        let status = ExitStatus::Code(7);
+        let exit = ExitRecord { status, reason: ExitReason::Exited, code: 7, message: None };
+        let record = Record { state: BoxState::Stopping, exit: Some(exit), ..running() };
+        let lost = record.recovered("here", Moment(2)).unwrap();
+        assert_eq!((lost.state, lost.exit.unwrap().status), (BoxState::Exited, status));
+        // The result of an earlier run is none of this one.
+        let record = Record { state: BoxState::Running, ..record };
+        assert_eq!(
+            record.recovered("here", Moment(2)).unwrap().exit.unwrap().status,
+            ExitStatus::Unknown
+        );
     }
 
     #[test]

@@ -1,20 +1,11 @@
 //! Contracts G1 to G7 for `exec`: a process beside main is as exact as main, at any time and in any
 //! number.
 
-use std::fs::File;
 use std::io::{Read, pipe};
-use std::time::Duration;
 
-use boxwood_tests::{Lab, archive};
+use boxwood_tests::Lab;
 
 const MIB: usize = 1 << 20;
-
-/// Bytes that no run of lines, text or zeros looks like.
-fn noise(count: usize) -> Vec<u8> {
-    let mut bytes = vec![0; count];
-    File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
-    bytes
-}
 
 #[test]
 fn g2_a_session_returns_its_own_code_or_signal() {

@@ -192,3 +192,39 @@ fn g7_full_screen_programs_work() {
     user.wait().exits(0);
     lab.remove("web");
 }
+
+#[test]
+fn g7_mains_terminal_is_the_boxs_console_and_without_one_there_is_none() {
+    let lab = Lab::new();
+    let script = "test -c /dev/console && echo to the console > /dev/console; tty; exit 3";
+    for user in ["0", "1000"] {
+        let mut user =
+            lab.terminal(["run", "--rm", "-it", "-u", user, "busybox", "sh", "-c", script]);
+        user.shows("to the console\r\n/dev/pts/0\r\n");
+        user.wait().exits(3);
+    }
+    lab.sh("test -e /dev/console").output().exits(1);
+}
+
+#[test]
+fn g5_who_attaches_late_may_have_all_that_was_written_without_a_gap_and_nothing_twice() {
+    let lab = Lab::new();
+    let script =
+        "i=0; while [ $i -lt 4000 ]; do echo $i; i=$((i+1)); done; echo end >&2; exec sleep 100000";
+    lab.detached("web", ["busybox", "sh", "-c", script]);
+    let expected: String = (0..4000).map(|number| format!("{number}\n")).collect();
+    // One comes at once, one while it writes, one when it has written everything.
+    let first = lab.boxwood(["attach", "--logs", "--no-stdin", "web"]).spawn();
+    first.says("1000\n");
+    let second = lab.boxwood(["attach", "--logs", "--no-stdin", "web"]).spawn();
+    second.complains("end\n");
+    let third = lab.boxwood(["attach", "--logs", "--no-stdin", "web"]).spawn();
+    third.complains("end\n");
+    let without = lab.boxwood(["attach", "--no-stdin", "web"]).spawn();
+    lab.boxwood(["stop", "web"]).output().exits(0);
+    for late in [first, second, third] {
+        late.wait().exits(143).prints(&expected).complains("end\n");
+    }
+    without.wait().exits(143).prints("").quietly();
+    lab.remove("web");
+}

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use boxwood_api::AttachBox;
+
 use crate::client::{Client, Input, Manner, Place, Screen, Timings, Whose, conclude};
 use crate::detach::{self, DetachKeys};
 use crate::{open_runtime, terminal, wait_for};
@@ -10,10 +12,13 @@ use crate::{open_runtime, terminal, wait_for};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   boxwood attach web
-  boxwood attach --no-stdin job
+  boxwood attach --no-stdin --logs job
 
-Leave a terminal with ctrl-p ctrl-q: the box goes on. What was written before is in 'boxwood logs'.")]
+Leave a terminal with ctrl-p ctrl-q: the box goes on. What was written before is shown with --logs.")]
 pub(crate) struct Args {
+    /// First show everything it has written before
+    #[arg(long)]
+    logs: bool,
     /// Do not connect standard input
     #[arg(long)]
     no_stdin: bool,
@@ -39,7 +44,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         };
         let screen = process.terminal.map_or(Screen::None, |_| Screen::Terminal);
-        let mut attached = runtime.attach(&listed).await?;
+        let mut attached = match args.logs {
+            true => runtime.replay(&listed).await?,
+            false => runtime.attach(&listed).await?,
+        };
         let place = Place::Here { runtime: &runtime, dir: &listed.dir };
         let client = Client { place, whose: Whose::Main };
         let manner = Manner { input, screen, timings: Timings::Quiet };
@@ -63,7 +71,7 @@ pub(crate) async fn remote(
         }
     };
     let screen = if info.terminal { Screen::Terminal } else { Screen::None };
-    let (mut reader, mut writer) = daemon.attach(&info.id).await?;
+    let (mut reader, mut writer) = daemon.attach(&info.id, &AttachBox { logs: args.logs }).await?;
     let place = Place::There { daemon, name: &info.id };
     let manner = Manner { input, screen, timings: Timings::Quiet };
     let client = Client { place, whose: Whose::Main };

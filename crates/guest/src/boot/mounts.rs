@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Kinds, options and flags are those of Docker's containers (runc's `libcontainer/specconv`). As
-//! there, a box without a terminal has no /dev/console: the VM's console is not the box's.
+//! there, a box without a terminal has no /dev/console: the VM's console is not the box's. Main's terminal
+//! becomes it when there is one (`session::terminal`).
 
 use std::ffi::CStr;
 use std::fs::{self, File};

@@ -105,6 +105,14 @@ impl Ends {
         }
     }
 
+    /// Lets the terminal of main be the box's console, if it has one.
+    pub(crate) fn become_console(&self, dev: BorrowedFd<'_>) -> Result<(), Fault> {
+        match self {
+            Ends::Pipes(..) => Ok(()),
+            Ends::Terminal(terminal, ..) => terminal.become_console(dev),
+        }
+    }
+
     /// Our ends, once the child has its own.
     pub(crate) fn into_stdio(self) -> Stdio {
         match self {

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use boxwood_types::WindowSize;
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -41,6 +42,19 @@ impl Terminal {
         let WindowSize { rows, columns } = size;
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&self.ours, size).step("set the size of a terminal")
+    }
+
+    /// Makes the process's end the box's `/dev/console`, as it is for a container's main.
+    pub(crate) fn become_console(&self, dev: BorrowedFd<'_>) -> Result<(), Fault> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        let empty = rustix::fs::openat(dev, c"console", flags, Mode::from_raw_mode(0o600));
+        drop(empty.step("create /dev/console")?);
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH;
+        let tree = open_tree(&self.theirs, c"", clone).step("take a terminal's node")?;
+        let here = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(tree, c"", dev, c"console", here).step("bind a terminal to /dev/console")
     }
 
     /// The process's end.

@@ -105,6 +105,17 @@ impl Supervisor {
         }
     }
 
+    /// Tells main's result to those who want nothing else, once it is written down.
+    pub(super) fn tell_result(&mut self, life: &Life) {
+        let Some(exit) = life.result().filter(|_| !self.curious.is_empty()) else { return };
+        if matches!(life, Life::Ending { .. }) {
+            // Where no disk is flushed the next that is written would be the end.
+            self.persist(BoxState::Stopping);
+        }
+        let result = Reply::Result { exit: exit.clone() };
+        self.curious.drain(..).for_each(|client| tell(&client, &result));
+    }
+
     /// Tells who asked for the last event that it was done, or why not.
     pub(super) fn answer_asker(&mut self) {
         if let Some(asker) = self.asker.take() {

@@ -8,9 +8,10 @@ use boxwood_types::Signal;
 use boxwood_wire::message::{ControlRequest, Target};
 
 use super::{Guest, Supervisor, tell};
-use crate::clients::{self, Asked, Caller, Wanted};
+use crate::clients::{self, Asked, Caller, Past, Wanted};
 use crate::life::{Event, Life};
 use crate::output::Sender;
+use crate::replay::replay;
 use crate::report;
 use crate::restart::Wanted as Wish;
 
@@ -33,6 +34,13 @@ impl Supervisor {
         match request {
             Request::Wait => {
                 self.waiters.push(client);
+                None
+            }
+            Request::Result => {
+                match life.result() {
+                    Some(exit) => tell(&client, &Reply::Result { exit: exit.clone() }),
+                    None => self.curious.push(client),
+                }
                 None
             }
             Request::Signal { signal } => {
@@ -100,7 +108,7 @@ impl Supervisor {
                 None
             }
             // Their connections come as `Asked::Streams`.
-            Request::Exec { .. } | Request::Attach => None,
+            Request::Exec { .. } | Request::Attach | Request::Replay => None,
         }
     }
 
@@ -130,17 +138,25 @@ impl Supervisor {
             (Wanted::Session(exec), _) => {
                 self.run.relays.begin(&guest.link, &exec, caller, &self.announcer)
             }
-            (Wanted::Main, Life::Starting { .. }) => self.run.early.push(caller),
-            (Wanted::Main, _) => self.attach(caller, guest),
+            (Wanted::Main(past), Life::Starting { .. }) => self.run.early.push((caller, past)),
+            (Wanted::Main(past), _) => self.attach(caller, past, guest),
         }
     }
 
     /// Gives a client main's standard streams, and the word that the box has ended.
-    pub(super) fn attach(&mut self, caller: Caller, guest: &Guest) {
+    pub(super) fn attach(&mut self, caller: Caller, past: Past, guest: &Guest) {
         self.announcer.say(&Action::Attach);
         tell(&caller.reply, &Reply::Attached);
-        self.output.attach(caller.reply.clone());
-        self.waiters.push(caller.reply.clone());
+        let client = caller.reply.clone();
+        match past {
+            Past::Dropped => {
+                self.output.attach(client.clone());
+                self.waiters.push(client);
+            }
+            Past::Told => {
+                self.run.relays.adopt(replay(self.output.clone(), self.dir.log(), client));
+            }
+        }
         clients::feed_main(caller, guest.stdin.clone());
     }
 }

@@ -68,6 +68,7 @@ impl Supervisor {
         match request {
             // As with Docker: the end of the next run.
             Request::Wait => self.waiters.push(client),
+            Request::Result => self.curious.push(client),
             Request::Stop { .. } => {
                 self.waiters.push(client);
                 return Wanted::Stopped;

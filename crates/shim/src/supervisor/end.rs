@@ -130,8 +130,9 @@ impl Supervisor {
     pub(super) fn part(&mut self, exit: ExitRecord) {
         let goodbye = clients::frame(&Reply::Ended { exit });
         let mut everybody = std::mem::take(&mut self.waiters);
+        everybody.append(&mut self.curious);
         everybody.extend(self.run.starter.take());
-        everybody.extend(self.run.early.drain(..).map(|caller| caller.reply));
+        everybody.extend(self.run.early.drain(..).map(|(caller, _)| caller.reply));
         let (bereaved, mut sessions) = std::mem::take(&mut self.run.relays).into_bereaved();
         everybody.extend(bereaved);
         for client in everybody {

@@ -72,6 +72,8 @@ pub(crate) struct Supervisor {
     pub(crate) record: Record,
     pub(crate) output: Rc<Output>,
     pub(crate) waiters: Vec<Sender>,
+    /// Who wants main's result as soon as it is known.
+    pub(crate) curious: Vec<Sender>,
     /// Who asked for the event at hand and waits until it was dealt with.
     pub(crate) asker: Option<Sender>,
     pub(crate) remake: Remake,
@@ -89,6 +91,7 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     /// Writes down that the box is starting, and who its shim is.
     pub(crate) fn begin(&mut self) {
+        self.record.exit = None;
         self.persist(BoxState::Starting);
     }
 
@@ -129,11 +132,13 @@ impl Supervisor {
                 let started = event == Event::MainStarted;
                 let (next, action) = life.take(event, self.spec.after_exit, Instant::now());
                 life = next;
+                self.record.exit = life.result().cloned();
                 if let Err(failed) = self.act(action, vm, guest).await {
                     self.refuse_asker(&life, &boxwood_types::chain(&failed));
                     life = life.take(Event::PauseFailed, self.spec.after_exit, Instant::now()).0;
                 }
                 self.answer_asker();
+                self.tell_result(&life);
                 if started {
                     self.output.open();
                     if life == Life::Running {
@@ -145,8 +150,8 @@ impl Supervisor {
                 return exit;
             }
             if life == Life::Running {
-                for caller in std::mem::take(&mut self.run.early) {
-                    self.attach(caller, guest);
+                for (caller, past) in std::mem::take(&mut self.run.early) {
+                    self.attach(caller, past, guest);
                 }
             }
         }
