@@ -370,6 +370,7 @@ impl Follower {
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
             Err(error) => panic!("the log does not come: {error}"),
         }
     }
@@ -471,6 +472,7 @@ impl Stream {
                 Ok(0) => return None,
                 Ok(count) => self.bytes.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return None,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("nothing comes: {error}: {:?} {:?}", self.stdout, self.stderr),
             }
         }

@@ -78,6 +78,7 @@ pub struct CreateBox {
     pub stop_timeout_ms: Option<u64>,
     /// What there is to say about the box. Names that begin with `boxwood.` are refused.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(schema_with = strict::labels)]
     pub labels: BTreeMap<String, String>,
     /// Whether the box is removed when its command has ended.
     #[serde(default)]

@@ -82,6 +82,16 @@ pub(crate) fn settings() -> Schema {
     list("^[^=\\x00][^\\x00]*$", None)
 }
 
+/// Labels: names and values.
+pub(crate) fn labels() -> Schema {
+    let text = |pattern| {
+        let text = ObjectBuilder::new().schema_type(SchemaType::new(Type::String));
+        Schema::Object(text.pattern(Some(pattern)).build())
+    };
+    let labels = ObjectBuilder::new().property_names(Some(text("^[^\\x00]+$")));
+    Schema::Object(labels.additional_properties(Some(text("^[^\\x00]*$"))).build())
+}
+
 /// Conditions on events.
 pub(crate) fn filters() -> Schema {
     list("^(type|event|container|image|label)=.*$", None)
