@@ -71,6 +71,12 @@ pub(crate) fn update(asked: UpdateBox) -> Result<UpdateRequest, ApiError> {
 }
 
 fn restart(asked: Option<&str>) -> Result<Option<RestartPolicy>, ApiError> {
+    // On a command line an empty one is none; here that is said by leaving it out.
+    if asked == Some("") {
+        return Err(ApiError::bad(
+            "a restart policy is no, on-failure[:n], always or unless-stopped",
+        ));
+    }
     asked.map(str::parse).transpose().map_err(wrong)
 }
 

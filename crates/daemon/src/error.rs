@@ -88,6 +88,7 @@ impl From<Error> for ApiError {
             | Error::NoCommand(_)
             | Error::RestartAndRemove
             | Error::RestartOfRemoved { .. }
+            | Error::TooManyCpus { .. }
             | Error::TooMuchMemory { .. } => (StatusCode::CONFLICT, Kind::Conflict),
             Error::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Kind::TooLarge),
             Error::NoAnswer { .. } => (StatusCode::SERVICE_UNAVAILABLE, Kind::NoAnswer),

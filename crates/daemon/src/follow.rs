@@ -23,9 +23,18 @@ pub(crate) fn logs_request(asked: &Asked) -> Result<LogsRequest, ApiError> {
     Ok(LogsRequest {
         since: asked.since.as_deref().map(convert::moment).transpose()?,
         until: asked.until.as_deref().map(convert::moment).transpose()?,
-        tail: asked.tail,
+        tail: tail(asked.tail)?,
         follow: asked.follow,
     })
+}
+
+/// As many lines as the document allows to ask for.
+fn tail(asked: Option<u64>) -> Result<Option<u64>, ApiError> {
+    const MOST: u64 = 1_000_000_000;
+    match asked {
+        Some(lines) if lines > MOST => Err(ApiError::bad(format!("tail is at most {MOST}"))),
+        asked => Ok(asked),
+    }
 }
 
 /// Which events.

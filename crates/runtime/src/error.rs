@@ -44,6 +44,16 @@ pub enum Error {
         /// What there is.
         host: ByteSize,
     },
+    /// More vCPUs than the host has.
+    #[error(
+        "range of CPUs is from 1 to {host}, as there are only {host} CPUs available, not {asked}"
+    )]
+    TooManyCpus {
+        /// What was asked for.
+        asked: u32,
+        /// What there is.
+        host: u32,
+    },
     /// A log can't be read.
     #[error("can't read the log")]
     Log(#[source] io::Error),

@@ -88,6 +88,11 @@ impl CreateRequest {
             let asked = ByteSize::from_bytes(self.shape.memory_bytes());
             return Err(Error::TooMuchMemory { asked, host: ByteSize::from_bytes(host) });
         }
+        if let Some(host) = host_cpus()
+            && self.shape.cpus() > host
+        {
+            return Err(Error::TooManyCpus { asked: self.shape.cpus(), host });
+        }
         if self.after_exit == AfterExit::Remove && self.restart != RestartPolicy::No {
             return Err(Error::RestartAndRemove);
         }
@@ -220,6 +225,13 @@ fn check_hostname(hostname: &str) -> Result<(), Error> {
     } else {
         Err(Error::BadHostname(hostname.chars().take(80).collect()))
     }
+}
+
+/// The host's processors, whatever this process may use of them (proc(5), `cpuinfo`).
+fn host_cpus() -> Option<u32> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let count = text.lines().filter(|line| line.starts_with("processor\t")).count();
+    u32::try_from(count).ok().filter(|count| *count > 0)
 }
 
 /// The host's memory in bytes (proc(5), `MemTotal`).

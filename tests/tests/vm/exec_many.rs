@@ -75,7 +75,8 @@ impl Taken {
         assert!(self.shim_kib <= before.shim_kib + GROWTH, "{both}");
         // What the guest has ready for the next sessions may just be used or made.
         assert!(self.guest_files <= before.guest_files + READY, "{both}");
-        assert_eq!(self.shim_files, before.shim_files, "{both}");
+        // A connection may just be closed.
+        assert!(self.shim_files <= before.shim_files + 8, "{both}");
         assert_eq!(self.zombies, 0, "{both}");
     }
 }
