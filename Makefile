@@ -14,13 +14,13 @@ GUEST := target/$(GUEST_TARGET)/release/boxwood-guest
 # Tests share one store, so that the kernel is fetched and templates are baked once.
 TEST_STORE := $(CURDIR)/target/test-store
 
-.PHONY: run test build deps deps-test setup check unit fuzz vm bench install clean
+.PHONY: run test build deps deps-test setup check unit fuzz vm rest bench install clean
 
 run: deps build
 	$(BOXWOOD) setup
 	@scripts/first-box $(BOXWOOD)
 
-test: deps-test build check unit fuzz vm
+test: deps-test build check unit fuzz vm rest
 
 build: deps
 	scripts/cargo build --release --locked -p boxwood-cli
@@ -52,6 +52,11 @@ fuzz:
 vm: build
 	BOXWOOD_HOME=$(TEST_STORE)/home BOXWOOD_STORE=$(TEST_STORE) $(BOXWOOD) setup
 	BOXWOOD_STORE=$(TEST_STORE) BOXWOOD_BIN=$(CURDIR)/$(BOXWOOD) scripts/cargo test --locked -p boxwood-tests
+
+# Everything the REST API's document allows, asked of a real daemon.
+rest: build
+	BOXWOOD_HOME=$(TEST_STORE)/home BOXWOOD_STORE=$(TEST_STORE) $(BOXWOOD) setup
+	BOXWOOD_STORE=$(TEST_STORE) scripts/rest $(BOXWOOD)
 
 bench: build
 	$(BOXWOOD) setup

@@ -7,6 +7,7 @@
 
 mod bake;
 mod codes;
+mod exec;
 mod idle;
 mod load;
 mod peers;
@@ -20,6 +21,7 @@ Usage: boxwood-bench [MEASUREMENT]... [--count N]
 
   start    run --rm busybox true, alternating with ctr and podman, and where the time goes
   version  boxwood version
+  exec     processes beside main: one, many at once, bytes, and main's result
   codes    200 runs with 200 codes, one by one and 8 at a time
   idle     ten idle boxes: memory and processor time
   bake     making a template, on an idle and on a busy host
@@ -31,9 +33,10 @@ usual count.";
 /// A measurement by its name, and what does it.
 type Measurement = (&'static str, fn(Option<usize>));
 
-const MEASUREMENTS: [Measurement; 6] = [
+const MEASUREMENTS: [Measurement; 7] = [
     ("start", start::measure),
     ("version", start::measure_version),
+    ("exec", exec::measure),
     ("codes", codes::measure),
     ("idle", idle::measure),
     ("bake", bake::measure),

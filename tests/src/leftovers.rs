@@ -40,26 +40,40 @@ impl Leftovers {
 }
 
 /// The processes that work in this folder, and their children. Those that are about to end are
-/// waited for; those that stay are named, killed and waited for.
+/// waited for; those that stay are named, killed and waited for. What they start while they are waited
+/// for is looked at as well.
 fn processes(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let deadline = Instant::now() + GRACE;
-    for process in of_folder(root) {
-        let Ok(watched) = Watched::open(process.pid, &process.name) else { continue };
-        // The id could have changed hands before it was watched.
-        if Process::get(process.pid).is_none_or(|now| now.started != process.started) {
-            continue;
+    let mut seen: Vec<(u32, u64)> = Vec::new();
+    loop {
+        let mut fresh = of_folder(root);
+        fresh.retain(|process| !seen.contains(&(process.pid, process.started)));
+        if fresh.is_empty() {
+            return found;
         }
-        let text = process.to_string();
-        if !watched.ended_within(deadline.saturating_duration_since(Instant::now())) {
-            found.push(format!("process {text}"));
-            let _ = watched.signal(Signal::KILL);
-            if !watched.ended_within(GRACE) {
-                found.push(format!("process {text}, even after SIGKILL"));
-            }
-        } else if process.state == 'Z' {
-            found.push(format!("zombie {text}"));
+        seen.extend(fresh.iter().map(|process| (process.pid, process.started)));
+        for process in fresh {
+            found.extend(end_of(&process, deadline));
         }
+    }
+}
+
+/// Waits for the end of a process, and ends it if it does not come. Says what was wrong with it.
+fn end_of(process: &Process, deadline: Instant) -> Vec<String> {
+    let Ok(watched) = Watched::open(process.pid, &process.name) else { return Vec::new() };
+    // The id could have changed hands before it was watched.
+    if Process::get(process.pid).is_none_or(|now| now.started != process.started) {
+        return Vec::new();
+    }
+    let text = process.to_string();
+    if watched.ended_within(deadline.saturating_duration_since(Instant::now())) {
+        return if process.state == 'Z' { vec![format!("zombie {text}")] } else { Vec::new() };
+    }
+    let mut found = vec![format!("process {text}")];
+    let _ = watched.signal(Signal::KILL);
+    if !watched.ended_within(GRACE) {
+        found.push(format!("process {text}, even after SIGKILL"));
     }
     found
 }
@@ -99,8 +113,10 @@ fn files(home: &Path, kept: &[String]) -> Vec<String> {
         if kept.contains(&name) {
             found.extend(unfinished(&home.join("boxes").join(name)));
         } else {
-            let state = fs::read_to_string(home.join("boxes").join(&name).join("record.json"));
-            found.push(format!("box {name}: {}", state.unwrap_or_default()));
+            let read = |file: &str| fs::read_to_string(home.join("boxes").join(&name).join(file));
+            found.push(format!("box {name}: {}", read("record.json").unwrap_or_default()));
+            // What its shim had to say, if it had.
+            found.extend(read("shim.log").ok().filter(|said| !said.is_empty()));
         }
     }
     for name in names(&home.join("names")) {

@@ -131,6 +131,21 @@ impl Running {
         self.wait_until(|heard| contains(&heard.bytes[1], text.as_bytes()), text)
     }
 
+    /// Waits until its standard error contains this text and the end of that line, and returns all of
+    /// it.
+    ///
+    /// # Panics
+    /// When it ends first, or time is up.
+    #[track_caller]
+    pub fn hears(&self, text: &str) -> String {
+        let whole = |heard: &Heard| {
+            let said = String::from_utf8_lossy(&heard.bytes[1]).into_owned();
+            said.split_once(text).is_some_and(|(_, rest)| rest.contains('\n'))
+        };
+        drop(self.wait_until(whole, text));
+        String::from_utf8_lossy(&self.heard().bytes[1]).into_owned()
+    }
+
     /// What its standard output holds so far.
     pub fn stdout_so_far(&self) -> Vec<u8> {
         self.heard().bytes[0].clone()

@@ -5,6 +5,8 @@ use std::io;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use boxwood_api::{KillBox, SignalExec};
+use boxwood_client::FromBox;
 use boxwood_runtime::state::control::{Reply, SessionAct};
 use boxwood_runtime::state::{BoxDir, ExitRecord, StateError};
 use boxwood_runtime::{Error, FromShim, Runtime, ShimReader, ShimWriter, Started};
@@ -17,6 +19,7 @@ use crate::detach::{DetachKeys, Typed, Watch};
 use crate::out::{say, tell};
 use crate::sys::BROKEN_PIPE;
 use crate::terminal::{self, Raw};
+use crate::{remote, shown};
 
 /// What stands for main where a session has its number.
 const MAIN: u32 = 0;
@@ -90,9 +93,65 @@ pub(crate) enum Whose {
 
 /// A client of a process in a box.
 pub(crate) struct Client<'a> {
-    pub(crate) runtime: &'a Runtime,
-    pub(crate) dir: &'a BoxDir,
+    pub(crate) place: Place<'a>,
     pub(crate) whose: Whose,
+}
+
+/// Where the process is, and by whom it is told what does not go over its streams.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// Here, by its box's shim.
+    Here { runtime: &'a Runtime, dir: &'a BoxDir },
+    /// There, by a daemon that knows the box or the command by this name.
+    There { daemon: &'a boxwood_client::Client, name: &'a str },
+}
+
+/// What a process says.
+pub(crate) trait Hear {
+    async fn next(&mut self) -> anyhow::Result<Option<FromShim>>;
+}
+
+/// What a process reads.
+pub(crate) trait Speak {
+    async fn stdin(&mut self, bytes: &[u8]) -> anyhow::Result<()>;
+    async fn stdin_eof(&mut self) -> anyhow::Result<()>;
+}
+
+impl Hear for ShimReader {
+    async fn next(&mut self) -> anyhow::Result<Option<FromShim>> {
+        Ok(ShimReader::next(self).await?)
+    }
+}
+
+impl Hear for boxwood_client::Reader {
+    async fn next(&mut self) -> anyhow::Result<Option<FromShim>> {
+        let heard = boxwood_client::Reader::next(self).await?;
+        Ok(heard.map(|heard| match heard {
+            FromBox::Reply(reply) => FromShim::Reply(reply),
+            FromBox::Stdout(bytes) => FromShim::Stdout(bytes),
+            FromBox::Stderr(bytes) => FromShim::Stderr(bytes),
+        }))
+    }
+}
+
+impl Speak for ShimWriter {
+    async fn stdin(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(ShimWriter::stdin(self, bytes).await?)
+    }
+
+    async fn stdin_eof(&mut self) -> anyhow::Result<()> {
+        Ok(ShimWriter::stdin_eof(self).await?)
+    }
+}
+
+impl Speak for boxwood_client::Writer {
+    async fn stdin(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(boxwood_client::Writer::stdin(self, bytes).await?)
+    }
+
+    async fn stdin_eof(&mut self) -> anyhow::Result<()> {
+        Ok(boxwood_client::Writer::stdin_eof(self).await?)
+    }
 }
 
 /// Words that wait for a process that can't be told.
@@ -132,8 +191,8 @@ impl Client<'_> {
     /// Carries everything until one side ends.
     pub(crate) async fn follow(
         &self,
-        reader: &mut ShimReader,
-        writer: &mut ShimWriter,
+        reader: &mut impl Hear,
+        writer: &mut impl Speak,
         manner: &Manner,
     ) -> anyhow::Result<Parting> {
         let mut words = words(manner.screen)?;
@@ -213,9 +272,13 @@ impl Client<'_> {
         signal: Signal,
         session: &watch::Receiver<Option<u32>>,
     ) -> anyhow::Result<()> {
-        match self.whose {
-            Whose::StartedMain | Whose::Main => self.runtime.forward(self.dir, signal).await?,
-            Whose::Session => self.act(session, SessionAct::Signal(signal)).await?,
+        match (self.place, &self.whose) {
+            (_, Whose::Session) => self.act(session, SessionAct::Signal(signal)).await?,
+            (Place::Here { runtime, dir }, _) => runtime.forward(dir, signal).await?,
+            (Place::There { daemon, name }, _) => {
+                let signal = Some(signal.number().to_string());
+                daemon.kill(name, &KillBox { signal }).await?;
+            }
         }
         Ok(())
     }
@@ -225,19 +288,21 @@ impl Client<'_> {
         size: WindowSize,
         session: &watch::Receiver<Option<u32>>,
     ) -> anyhow::Result<()> {
-        match self.whose {
-            Whose::StartedMain | Whose::Main => self.runtime.resize(self.dir, size).await?,
-            Whose::Session => self.act(session, SessionAct::Resize(size)).await?,
+        match (self.place, &self.whose) {
+            (_, Whose::Session) => self.act(session, SessionAct::Resize(size)).await?,
+            (Place::Here { runtime, dir }, _) => runtime.resize(dir, size).await?,
+            (Place::There { daemon, name }, _) => daemon.resize(name, &remote::size(size)).await?,
         }
         Ok(())
     }
 
     /// The user leaves: what was started with this client is to go on.
     async fn release(&self, session: &watch::Receiver<Option<u32>>) -> anyhow::Result<Parting> {
-        match self.whose {
-            Whose::StartedMain => self.runtime.release(self.dir).await?,
-            Whose::Main => {}
-            Whose::Session => self.act(session, SessionAct::Release).await?,
+        match (self.place, &self.whose) {
+            (_, Whose::Main) => {}
+            (_, Whose::Session) => self.act(session, SessionAct::Release).await?,
+            (Place::Here { runtime, dir }, _) => runtime.release(dir).await?,
+            (Place::There { daemon, name }, _) => daemon.release(name).await?,
         }
         Ok(Parting::Detached)
     }
@@ -250,8 +315,21 @@ impl Client<'_> {
         let mut session = session.clone();
         // What comes before the session is held until it can be named.
         let number = *session.wait_for(Option::is_some).await?;
-        if let Some(number) = number {
-            self.runtime.act(self.dir, number, act).await?;
+        match (self.place, number, act) {
+            (_, None, _) => {}
+            (Place::Here { runtime, dir }, Some(number), act) => {
+                runtime.act(dir, number, act).await?;
+            }
+            (Place::There { daemon, name }, _, SessionAct::Signal(signal)) => {
+                let signal = signal.number().to_string();
+                daemon.signal_exec(name, &SignalExec { signal }).await?;
+            }
+            (Place::There { daemon, name }, _, SessionAct::Resize(size)) => {
+                daemon.resize_exec(name, &remote::size(size)).await?;
+            }
+            (Place::There { daemon, name }, _, SessionAct::Release) => {
+                daemon.release_exec(name).await?;
+            }
         }
         Ok(())
     }
@@ -265,34 +343,26 @@ pub(crate) async fn until_ended(
 ) -> anyhow::Result<ExitCode> {
     let mut started = started;
     let Started { dir, reader, writer, .. } = &mut started;
-    let client = Client { runtime, dir, whose: Whose::StartedMain };
+    let place = Place::Here { runtime, dir };
+    let client = Client { place, whose: Whose::StartedMain };
     let parting = client.follow(reader, writer, manner).await?;
-    conclude(runtime, dir, parting).await
+    conclude(place, parting).await
 }
 
 /// The exit code of a client of main's.
-pub(crate) async fn conclude(
-    runtime: &Runtime,
-    dir: &BoxDir,
-    parting: Parting,
-) -> anyhow::Result<ExitCode> {
+pub(crate) async fn conclude(place: Place<'_>, parting: Parting) -> anyhow::Result<ExitCode> {
+    let id = match place {
+        Place::Here { dir, .. } => dir.id().short(),
+        Place::There { name, .. } => name.get(..12).unwrap_or(name),
+    };
     match parting {
         Parting::Told(Reply::Ended { exit }) => Ok(tell_end(&exit)),
         Parting::Told(Reply::Refused { state, message }) => {
-            anyhow::bail!("box {} is {state}: {message}", dir.id().short())
+            anyhow::bail!("box {id} is {state}: {message}")
         }
-        Parting::Told(_) | Parting::HungUp => {
-            let id = dir.id().as_str();
-            let ended = async { runtime.wait(runtime.find(id)?).await };
-            match ended.await {
-                Ok(exit) => Ok(tell_end(&exit)),
-                // It was to be removed at its end, so its result went with its shim.
-                Err(Error::State(StateError::NoSuchBox(_))) => Ok(tell_end(&lost())),
-                Err(error) => Err(error.into()),
-            }
-        }
+        Parting::Told(_) | Parting::HungUp => Ok(tell_end(&ended(place).await?)),
         Parting::Detached => {
-            tell!("detached; box {} goes on", dir.id().short());
+            tell!("detached; box {id} goes on");
             Ok(ExitCode::SUCCESS)
         }
         Parting::Signalled(signal) => {
@@ -300,6 +370,25 @@ pub(crate) async fn conclude(
             Ok(ExitCode::from(128 + signal.number()))
         }
         Parting::BrokenPipe => Ok(ExitCode::from(BROKEN_PIPE)),
+    }
+}
+
+/// How a box ended whose client did not hear it. One that was to be removed at its end took its result
+/// along.
+async fn ended(place: Place<'_>) -> anyhow::Result<ExitRecord> {
+    match place {
+        Place::Here { runtime, dir } => {
+            let ended = async { runtime.wait(runtime.find(dir.id().as_str())?).await };
+            match ended.await {
+                Err(Error::State(StateError::NoSuchBox(_))) => Ok(lost()),
+                ended => Ok(ended?),
+            }
+        }
+        Place::There { daemon, name } => match daemon.wait(name).await {
+            Ok(ended) => Ok(ended.exit.map_or_else(lost, shown::exit)),
+            Err(error) if remote::is_not_found(&error) => Ok(lost()),
+            Err(error) => Err(error.into()),
+        },
     }
 }
 
@@ -340,7 +429,7 @@ fn tell_end(exit: &ExitRecord) -> ExitCode {
 
 /// Writes what the process writes, until the last reply.
 async fn carry_output(
-    reader: &mut ShimReader,
+    reader: &mut impl Hear,
     timings: Timings,
     session: &watch::Sender<Option<u32>>,
 ) -> anyhow::Result<Parting> {
@@ -398,7 +487,7 @@ enum Typing {
     Detached,
 }
 
-async fn carry_input(writer: &mut ShimWriter, input: &Input) -> Typing {
+async fn carry_input(writer: &mut impl Speak, input: &Input) -> Typing {
     let mut watch = match input {
         Input::None => return Typing::Over,
         Input::Piped | Input::Shared => None,
@@ -456,4 +545,17 @@ fn listen(number: i32, word: Word, sender: mpsc::Sender<Word>) -> anyhow::Result
         }
     });
     Ok(())
+}
+
+/// Starts a box of a daemon's with this client, follows it to its end, and returns main's exit code.
+pub(crate) async fn start_there(
+    daemon: &boxwood_client::Client,
+    name: &str,
+    manner: &Manner,
+) -> anyhow::Result<ExitCode> {
+    let (mut reader, mut writer) = daemon.start_attached(name).await?;
+    let place = Place::There { daemon, name };
+    let client = Client { place, whose: Whose::StartedMain };
+    let parting = client.follow(&mut reader, &mut writer, manner).await?;
+    conclude(place, parting).await
 }

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use boxwood_runtime::Listed;
 use boxwood_types::{BoxState, HealthStatus};
+
+use crate::shown::Shown;
 
 /// One condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,21 +81,18 @@ impl Filter {
         matches!(self, Filter::Status(_) | Filter::Exited(_))
     }
 
-    fn holds(&self, listed: &Listed) -> bool {
-        let (spec, record) = (&listed.spec, &listed.record);
+    fn holds(&self, shown: &Shown) -> bool {
         match self {
-            Filter::Id(start) => spec.id.as_str().starts_with(start),
-            Filter::Name(part) => spec.name.as_str().contains(part),
-            Filter::Status(state) => record.state == *state,
-            Filter::Health(health) => record.health == *health,
-            Filter::Exited(code) => {
-                !record.state.is_live() && record.exit.as_ref().is_some_and(|e| e.code == *code)
-            }
-            Filter::Label(name, None) => spec.labels.contains_key(name),
-            Filter::Label(name, Some(value)) => spec.labels.get(name) == Some(value),
+            Filter::Id(start) => shown.id.starts_with(start),
+            Filter::Name(part) => shown.name.contains(part),
+            Filter::Status(state) => shown.state == *state,
+            Filter::Health(health) => shown.health == *health,
+            Filter::Exited(code) => !shown.state.is_live() && shown.exit_code == Some(*code),
+            Filter::Label(name, None) => shown.labels.contains_key(name),
+            Filter::Label(name, Some(value)) => shown.labels.get(name) == Some(value),
             Filter::Ancestor(image) => {
-                let id = spec.image.id.as_str();
-                spec.image.name == *image
+                let id = &shown.image_id;
+                shown.image == *image
                     || id.starts_with(image)
                     || id.trim_start_matches("sha256:").starts_with(image)
             }
@@ -108,10 +106,10 @@ pub(crate) fn mean_all(filters: &[Filter]) -> bool {
 }
 
 /// Whether a box meets the conditions.
-pub(crate) fn hold(filters: &[Filter], listed: &Listed) -> bool {
+pub(crate) fn hold(filters: &[Filter], shown: &Shown) -> bool {
     let mut keys: BTreeMap<u8, bool> = BTreeMap::new();
     for filter in filters {
-        let holds = filter.holds(listed);
+        let holds = filter.holds(shown);
         let every = matches!(filter, Filter::Label(..));
         keys.entry(filter.key())
             .and_modify(|so_far| *so_far = if every { *so_far && holds } else { *so_far || holds })

@@ -11,6 +11,8 @@ mod labels;
 mod logopts;
 mod out;
 mod progress;
+mod remote;
+mod shown;
 mod sys;
 mod terminal;
 mod times;
@@ -22,6 +24,7 @@ use std::process::ExitCode;
 
 use crate::out::{say, tell};
 use anyhow::Context;
+use boxwood_client::Host;
 use boxwood_runtime::{Locations, Runtime};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -52,6 +55,9 @@ Environment:
   BOXWOOD_KERNEL  the kernel image to use, with its modules in BOXWOOD_MODULES"
 )]
 struct Cli {
+    /// Ask the daemon there: unix:///PATH, http://HOST:PORT or https://HOST:PORT
+    #[arg(long, global = true, env = "BOXWOOD_HOST", value_name = "URL")]
+    host: Option<Host>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -83,6 +89,7 @@ enum Verb {
     Load(verbs::load::Args),
     Import(verbs::import::Args),
     Rmi(verbs::rmi::Args),
+    Serve(verbs::serve::Args),
     Setup(verbs::setup::Args),
     Doctor(verbs::doctor::Args),
     Template(verbs::template::Args),
@@ -100,6 +107,26 @@ fn main() -> ExitCode {
     let result = match cli.verb {
         // Before anything that might start a thread: QEMU dies with the thread that started it.
         Verb::Shim(args) => return verbs::shim::run(&args),
+        Verb::Completion(args) => verbs::completion::run(&args, &mut Cli::command()),
+        Verb::Serve(args) => verbs::serve::run(args),
+        verb => match cli.host {
+            Some(host) => remote::run(host, verb),
+            None => local(verb),
+        },
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if out::is_hang_up(&error) => ExitCode::from(sys::BROKEN_PIPE),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+/// Runs a verb on this host.
+fn local(verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
         Verb::Run(args) => verbs::run::run(args),
         Verb::Create(args) => verbs::create::run(args),
         Verb::Start(args) => verbs::start::run(args),
@@ -129,15 +156,8 @@ fn main() -> ExitCode {
         Verb::Doctor(args) => verbs::doctor::run(&args),
         Verb::Template(args) => verbs::template::run(&args),
         Verb::Version(args) => verbs::version::run(&args),
-        Verb::Completion(args) => verbs::completion::run(&args, &mut Cli::command()),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) if out::is_hang_up(&error) => ExitCode::from(sys::BROKEN_PIPE),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(REFUSED)
-        }
+        // These were run before.
+        Verb::Shim(_) | Verb::Completion(_) | Verb::Serve(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -4,12 +4,16 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{anyhow, bail};
+use boxwood_api::{CreateBox, HealthCheck, StopBox};
 use boxwood_runtime::state::{AfterExit, Client};
-use boxwood_runtime::{CreateRequest, Held, Runtime, Start};
+use boxwood_runtime::{CreateRequest, HealthWishes, Held, Runtime, Start};
 use boxwood_types::{BoxName, ByteSize, RestartPolicy, Shape, Signal};
 
 use crate::health::HealthFlags;
-use crate::{envfile, labels, logopts, progress, terminal};
+use crate::{envfile, labels, logopts, progress, remote, terminal};
+
+/// The longest time that a daemon takes.
+pub(crate) const YEAR_MS: u64 = 31_536_000_000;
 
 /// A process as its user describes it: main of a new box, or one beside main.
 #[derive(Debug, clap::Args)]
@@ -65,6 +69,14 @@ impl StopWishes {
     /// Milliseconds until SIGKILL, if the user says so.
     pub(crate) fn grace_ms(&self) -> anyhow::Result<Option<u64>> {
         self.time.map(grace).transpose()
+    }
+
+    /// The same, for a daemon.
+    pub(crate) fn remote(&self) -> anyhow::Result<StopBox> {
+        Ok(StopBox {
+            signal: self.signal.map(|signal| signal.number().to_string()),
+            timeout_ms: self.grace_ms()?.map(|ms| ms.min(YEAR_MS)),
+        })
     }
 }
 
@@ -143,6 +155,47 @@ impl Wishes {
             client,
         })
     }
+}
+
+/// The same, for a daemon. `start` says whether it is to run at once, for nobody.
+pub(crate) fn for_daemon(request: CreateRequest) -> anyhow::Result<CreateBox> {
+    Ok(CreateBox {
+        image: request.image,
+        name: request.name.map(|name| name.to_string()),
+        command: remote::texts(request.command)?,
+        entrypoint: request.entrypoint.map(remote::text).transpose()?,
+        env: remote::texts(request.env)?,
+        workdir: request.workdir.map(remote::text).transpose()?,
+        user: request.user.map(remote::text).transpose()?,
+        hostname: request.hostname,
+        cpus: Some(request.shape.cpus()),
+        memory_bytes: Some(request.shape.memory_bytes()),
+        open_stdin: request.open_stdin,
+        terminal: request.terminal.map(remote::size),
+        stop_signal: request.stop_signal.map(|signal| signal.number().to_string()),
+        stop_timeout_ms: request.stop_grace_ms.map(|ms| ms.min(YEAR_MS)),
+        labels: request.labels,
+        auto_remove: request.after_exit == AfterExit::Remove,
+        restart_policy: Some(request.restart.to_string()),
+        health_check_disabled: request.health.disabled,
+        health_check_settings: health_for_daemon(request.health),
+        log_max_size_bytes: Some(request.log.max_size),
+        log_max_files: Some(request.log.max_files),
+        start: request.client == Client::Detached,
+    })
+}
+
+/// What is said about a health check, for a daemon.
+pub(crate) fn health_for_daemon(health: HealthWishes) -> Option<HealthCheck> {
+    let settings = HealthCheck {
+        command: health.command,
+        interval_ms: health.interval_ms,
+        timeout_ms: health.timeout_ms,
+        start_period_ms: health.start_period_ms,
+        start_interval_ms: health.start_interval_ms,
+        retries: health.retries,
+    };
+    Some(settings).filter(|said| *said != HealthCheck::default())
 }
 
 /// Makes the box. Its lock is held until it is started or let go of.

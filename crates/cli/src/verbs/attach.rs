@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use crate::client::{Client, Input, Manner, Screen, Timings, Whose, conclude};
+use boxwood_api::AttachBox;
+
+use crate::client::{Client, Input, Manner, Place, Screen, Timings, Whose, conclude};
 use crate::detach::{self, DetachKeys};
 use crate::{open_runtime, terminal, wait_for};
 
@@ -46,9 +48,33 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             true => runtime.replay(&listed).await?,
             false => runtime.attach(&listed).await?,
         };
-        let client = Client { runtime: &runtime, dir: &listed.dir, whose: Whose::Main };
+        let place = Place::Here { runtime: &runtime, dir: &listed.dir };
+        let client = Client { place, whose: Whose::Main };
         let manner = Manner { input, screen, timings: Timings::Quiet };
         let parting = client.follow(&mut attached.reader, &mut attached.writer, &manner).await?;
-        conclude(&runtime, &listed.dir, parting).await
+        conclude(place, parting).await
     })
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let info = daemon.get(&args.name).await?;
+    let input = match (info.open_stdin && !args.no_stdin, info.terminal) {
+        (false, _) => Input::None,
+        (true, false) => Input::Shared,
+        (true, true) => {
+            terminal::check_input()?;
+            Input::Terminal(args.detach_keys)
+        }
+    };
+    let screen = if info.terminal { Screen::Terminal } else { Screen::None };
+    let (mut reader, mut writer) = daemon.attach(&info.id, &AttachBox { logs: args.logs }).await?;
+    let place = Place::There { daemon, name: &info.id };
+    let manner = Manner { input, screen, timings: Timings::Quiet };
+    let client = Client { place, whose: Whose::Main };
+    let parting = client.follow(&mut reader, &mut writer, &manner).await?;
+    conclude(place, parting).await
 }

@@ -35,3 +35,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Ok(ExitCode::SUCCESS)
     })
 }
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let request = wishes::for_daemon(args.wishes.into_request(Client::Later)?)?;
+    say!("{}", daemon.create(&request).await?.id)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -5,21 +5,24 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use anyhow::bail;
+use boxwood_api::CreateExec;
 use boxwood_runtime::state::Client as Staying;
 use boxwood_runtime::state::control::{Reply, SessionEnd};
 use boxwood_runtime::{ExecRequest, FromShim, Listed, Session};
 
-use crate::client::{Client, Input, Manner, Parting, Screen, Timings, Whose};
+use crate::client::{Client, Input, Manner, Parting, Place, Screen, Timings, Whose};
 use crate::detach::{self, DetachKeys};
 use crate::out::tell;
 use crate::sys::BROKEN_PIPE;
 use crate::wishes::{self, ProcessWishes};
-use crate::{open_runtime, terminal, wait_for};
+use crate::{open_runtime, remote, terminal, wait_for};
 
 /// What `timeout` of coreutils returns, too.
 const TIMED_OUT: u8 = 124;
 /// 128 + SIGKILL: what became of a process whose box ended under it.
 const KILLED: u8 = 137;
+/// The longest time that a daemon takes.
+const YEAR_MS: u64 = 31_536_000_000;
 
 /// Run a command in a running box
 #[derive(Debug, clap::Args)]
@@ -102,10 +105,49 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             return until_started(&listed, session).await;
         }
         let Session { reader, writer } = &mut session;
-        let client = Client { runtime: &runtime, dir: &listed.dir, whose: Whose::Session };
+        let place = Place::Here { runtime: &runtime, dir: &listed.dir };
+        let client = Client { place, whose: Whose::Session };
         let parting = client.follow(reader, writer, &manner).await?;
-        conclude(&listed, parting, &shown)
+        conclude(listed.spec.id.short(), parting, &shown)
     })
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    if args.process.interactive && args.process.tty && !args.detach {
+        terminal::check_input()?;
+    }
+    let (manner, timeout) = (args.manner(), args.timeout);
+    let (name, request) = args.into_request()?;
+    let shown = shown(&request.command, timeout);
+    let asked = CreateExec {
+        command: remote::texts(request.command)?,
+        env: remote::texts(request.env)?,
+        workdir: request.workdir.map(remote::text).transpose()?,
+        user: request.user.map(remote::text).transpose()?,
+        open_stdin: request.open_stdin,
+        terminal: request.terminal.map(remote::size),
+        timeout_ms: request.timeout_ms.map(|ms| ms.min(YEAR_MS)),
+        detach: request.client == Staying::Detached,
+    };
+    let id = daemon.create_exec(&name, &asked).await?.id;
+    if asked.detach {
+        return match daemon.start_detached(&id).await {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) => {
+                let end = daemon.get_exec(&id).await.ok().and_then(|info| info.end);
+                crate::complain(&error.into());
+                Ok(ExitCode::from(end.map_or(crate::REFUSED, |end| end.code)))
+            }
+        };
+    }
+    let (mut reader, mut writer) = daemon.start_exec(&id).await?;
+    let client = Client { place: Place::There { daemon, name: &id }, whose: Whose::Session };
+    let parting = client.follow(&mut reader, &mut writer, &manner).await?;
+    conclude(&name, parting, &shown)
 }
 
 impl Args {
@@ -149,14 +191,13 @@ async fn until_started(listed: &Listed, session: Session) -> anyhow::Result<Exit
     let mut session = session;
     match session.reader.next().await? {
         Some(FromShim::Reply(Reply::SessionStarted { .. })) => Ok(ExitCode::SUCCESS),
-        Some(FromShim::Reply(last)) => conclude(listed, Parting::Told(last), ""),
-        _ => conclude(listed, Parting::HungUp, ""),
+        Some(FromShim::Reply(last)) => conclude(listed.spec.id.short(), Parting::Told(last), ""),
+        _ => conclude(listed.spec.id.short(), Parting::HungUp, ""),
     }
 }
 
 /// The exit code of a command, and what there is to say about it.
-fn conclude(listed: &Listed, parting: Parting, timed_out: &str) -> anyhow::Result<ExitCode> {
-    let id = listed.spec.id.short();
+fn conclude(id: &str, parting: Parting, timed_out: &str) -> anyhow::Result<ExitCode> {
     let code = match parting {
         Parting::Told(Reply::SessionEnded { end }) => match end {
             SessionEnd::Exited { status } => status.shell_code(),

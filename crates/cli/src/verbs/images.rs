@@ -1,8 +1,9 @@
 //! `boxwood images`: what is in the image store.
 
 use std::process::ExitCode;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
+use boxwood_api::ImageInfo;
 use boxwood_runtime::image::ImageSummary;
 use boxwood_runtime::state::clock::Moment;
 use boxwood_types::ByteSize;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::format::Format;
 use crate::out::{say, tell};
-use crate::{open_runtime, times};
+use crate::{open_runtime, shown, times};
 
 const COLUMNS: [(&str, &str); 5] = [
     ("REPOSITORY", "Repository"),
@@ -43,10 +44,36 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let format = if args.json { Some("json") } else { args.format.as_deref() };
     let format = Format::new(format, &COLUMNS)?;
-    let images = open_runtime()?.images()?.list()?;
+    print(args, &format, &open_runtime()?.images()?.list()?)
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let format = if args.json { Some("json") } else { args.format.as_deref() };
+    let format = Format::new(format, &COLUMNS)?;
+    let images = daemon.images().await?.images.into_iter().map(summary);
+    print(args, &format, &images.collect::<anyhow::Result<Vec<_>>>()?)
+}
+
+fn summary(info: ImageInfo) -> anyhow::Result<ImageSummary> {
+    let created = info.created.as_deref().map(shown::moment).transpose()?;
+    Ok(ImageSummary {
+        id: info.id.parse()?,
+        names: info.names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
+        created: created.map(|moment| UNIX_EPOCH + Duration::from_nanos(moment.0)),
+        content_bytes: info.content_bytes,
+        disk_bytes: info.disk_bytes,
+        damaged: info.damaged,
+    })
+}
+
+fn print(args: &Args, format: &Format, images: &[ImageSummary]) -> anyhow::Result<ExitCode> {
     let now = Moment::now();
     let mut rows = Vec::new();
-    for image in &images {
+    for image in images {
         if let Some(damage) = &image.damaged {
             tell!("image {}: {damage}", image.id.short());
         }

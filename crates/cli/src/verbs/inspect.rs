@@ -42,6 +42,31 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             }
         }
     }
+    print(args, views)?;
+    Ok(code)
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    let mut views = Vec::new();
+    for name in &args.boxes {
+        match daemon.inspect(name).await {
+            Ok(view) => views.push(view),
+            Err(error) => {
+                complain(&error.into());
+                code = ExitCode::from(REFUSED);
+            }
+        }
+    }
+    print(args, views)?;
+    Ok(code)
+}
+
+fn print(args: &Args, views: Vec<Value>) -> anyhow::Result<()> {
     match args.format.as_deref() {
         None => say!("{:#}", Value::Array(views))?,
         Some("json") => say!("{}", Value::Array(views))?,
@@ -52,7 +77,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    Ok(code)
+    Ok(())
 }
 
 /// What the guest of a box that runs says it has counted. One that says nothing hides nothing else.

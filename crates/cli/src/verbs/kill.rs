@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use boxwood_api::KillBox;
 use boxwood_types::Signal;
 
 use crate::{for_each, open_runtime, wait_for};
@@ -26,4 +27,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let listed = runtime.find(name)?;
         Ok(runtime.kill(&listed, args.signal).await?)
     }))
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let how = KillBox { signal: Some(args.signal.number().to_string()) };
+    for_each(&args.boxes, async |name| Ok(daemon.kill(name, &how).await?)).await
 }

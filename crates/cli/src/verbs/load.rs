@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use boxwood_runtime::image::{Progress, Source};
 use boxwood_types::{ByteSize, ImageName};
 
@@ -66,4 +66,35 @@ pub(super) fn show(work: &mut progress::Work, step: &Progress) {
         }
         _ => {}
     }
+}
+
+/// The same, asked of a daemon: the archive is sent to it.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let archive = match &args.input {
+        Some(path) if path.is_dir() => {
+            bail!("a directory can't be sent to a daemon: give an archive, such as 'tar -c' makes")
+        }
+        Some(path) => {
+            let named = || format!("can't read {}", path.display());
+            let file = std::fs::File::open(path).with_context(named)?;
+            boxwood_client::body(tokio::fs::File::from_std(file))
+        }
+        None if io::stdin().is_terminal() => {
+            bail!("there is nothing to load: give an archive with -i, or on standard input")
+        }
+        None => boxwood_client::body(tokio::io::stdin()),
+    };
+    for image in daemon.load(archive).await?.images {
+        if args.quiet || image.names.is_empty() {
+            say!("{}{}", if args.quiet { "" } else { "Loaded image ID: " }, image.id)?;
+        } else {
+            for name in image.names {
+                say!("Loaded image: {}", name.parse::<ImageName>()?.familiar())?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }

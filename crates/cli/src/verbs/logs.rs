@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use boxwood_client::FromBox;
 use boxwood_runtime::LogsRequest;
 use boxwood_runtime::state::clock::Moment;
 use boxwood_runtime::state::log::{Entry, Stream};
@@ -119,4 +120,36 @@ impl Printer {
 fn write(out: &mut dyn Write, text: &[u8]) -> io::Result<()> {
     out.write_all(text)?;
     out.flush()
+}
+
+/// The same, asked of a daemon, which puts the times in.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let now = Moment::now();
+    let time = |time: Option<Time>| time.map(|time| times::rfc3339(time.before(now)));
+    let which = boxwood_api::Logs {
+        follow: args.follow,
+        timestamps: args.timestamps,
+        tail: args.tail.0,
+        since: time(args.since),
+        until: time(args.until),
+    };
+    let mut reader = daemon.logs(&args.name, &which).await?;
+    while let Some(piece) = reader.next().await? {
+        let written = match piece {
+            FromBox::Stdout(bytes) => write(&mut io::stdout().lock(), &bytes),
+            FromBox::Stderr(bytes) => write(&mut io::stderr().lock(), &bytes),
+            FromBox::Reply(_) => Ok(()),
+        };
+        match written {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Ok(ExitCode::from(BROKEN_PIPE));
+            }
+            Err(error) => return Err(error).context("can't write the log"),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }

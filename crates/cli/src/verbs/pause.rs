@@ -19,3 +19,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = open_runtime()?;
     wait_for(for_each(&args.boxes, async |name| Ok(runtime.pause(&runtime.find(name)?).await?)))
 }
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    for_each(&args.boxes, async |name| Ok(daemon.pause(name).await?)).await
+}

@@ -2,15 +2,15 @@
 
 use std::process::ExitCode;
 
-use boxwood_runtime::Listed;
-use boxwood_runtime::state::Text;
+use boxwood_api::ListBoxes;
 use boxwood_runtime::state::clock::Moment;
 use boxwood_types::{BoxState, HealthStatus};
 use serde_json::{Value, json};
 
 use crate::filter::{self, Filter};
 use crate::format::Format;
-use crate::out::say;
+use crate::out::{say, tell};
+use crate::shown::Shown;
 use crate::{complain, open_runtime, times};
 
 const COLUMNS: [(&str, &str); 6] = [
@@ -61,15 +61,34 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let format = Format::new(format, &COLUMNS)?;
     let runtime = open_runtime()?;
     runtime.recover()?;
-    let mut listed = runtime.list(&mut |error| complain(&error.into()))?;
+    let listed = runtime.list(&mut |error| complain(&error.into()))?;
+    print(args, &format, listed.iter().map(Shown::from).collect())
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let format = if args.json { Some("json") } else { args.format.as_deref() };
+    let format = Format::new(format, &COLUMNS)?;
+    let listed = daemon.list(&ListBoxes { all: true, ..ListBoxes::default() }).await?;
+    for warning in listed.warnings {
+        tell!("{warning}");
+    }
+    let boxes = listed.boxes.into_iter().map(Shown::try_from);
+    print(args, &format, boxes.collect::<anyhow::Result<_>>()?)
+}
+
+fn print(args: &Args, format: &Format, mut boxes: Vec<Shown>) -> anyhow::Result<ExitCode> {
     let last = if args.latest { Some(1) } else { args.last };
     if !args.all && last.is_none() && !filter::mean_all(&args.filter) {
-        listed.retain(|one| one.record.state.is_live());
+        boxes.retain(|one| one.state.is_live());
     }
-    listed.retain(|one| filter::hold(&args.filter, one));
-    listed.truncate(last.unwrap_or(usize::MAX));
+    boxes.retain(|one| filter::hold(&args.filter, one));
+    boxes.truncate(last.unwrap_or(usize::MAX));
     let now = Moment::now();
-    let rows: Vec<Value> = listed.iter().map(|one| row(one, now, args.no_trunc)).collect();
+    let rows: Vec<Value> = boxes.iter().map(|one| row(one, now, args.no_trunc)).collect();
     if args.quiet {
         rows.iter().filter_map(|row| row["ID"].as_str()).try_for_each(|id| say!("{id}"))?;
         return Ok(ExitCode::SUCCESS);
@@ -78,41 +97,38 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(listed: &Listed, now: Moment, whole: bool) -> Value {
-    let (spec, record) = (&listed.spec, &listed.record);
-    let words: Vec<String> = spec.process.argv.iter().map(Text::display).collect();
-    let command = words.join(" ");
+fn row(shown: &Shown, now: Moment, whole: bool) -> Value {
+    let command = shown.command.join(" ");
     let command = match command.char_indices().nth(19) {
         Some((at, _)) if !whole => format!("{}…", &command[..at]),
         _ => command,
     };
     json!({
-        "ID": if whole { spec.id.as_str() } else { spec.id.short() },
-        "Image": spec.image.name,
+        "ID": if whole { &shown.id } else { &shown.id[..shown.id.len().min(12)] },
+        "Image": shown.image,
         "Command": format!("\"{command}\""),
-        "CreatedAt": times::rfc3339(spec.created),
-        "RunningFor": format!("{} ago", times::since(spec.created, now)),
-        "Status": status(listed, now),
-        "State": record.state.to_string(),
-        "Names": spec.name.as_str(),
+        "CreatedAt": times::rfc3339(shown.created),
+        "RunningFor": format!("{} ago", times::since(shown.created, now)),
+        "Status": status(shown, now),
+        "State": shown.state.to_string(),
+        "Names": shown.name,
         "Ports": "",
-        "Labels": labels(listed),
+        "Labels": labels(shown),
     })
 }
 
 /// As Docker writes them.
-fn labels(listed: &Listed) -> String {
-    let pairs = listed.spec.labels.iter().map(|(name, value)| format!("{name}={value}"));
+fn labels(shown: &Shown) -> String {
+    let pairs = shown.labels.iter().map(|(name, value)| format!("{name}={value}"));
     pairs.collect::<Vec<_>>().join(",")
 }
 
-fn status(listed: &Listed, now: Moment) -> String {
-    let record = &listed.record;
-    let up = || times::since(record.started.unwrap_or(now), now);
-    match record.state {
+fn status(shown: &Shown, now: Moment) -> String {
+    let up = || times::since(shown.started.unwrap_or(now), now);
+    match shown.state {
         BoxState::Created => "Created".to_owned(),
         BoxState::Starting => "Starting".to_owned(),
-        BoxState::Running => match record.health {
+        BoxState::Running => match shown.health {
             None => format!("Up {}", up()),
             Some(HealthStatus::Starting) => format!("Up {} (health: starting)", up()),
             Some(health) => format!("Up {} ({health})", up()),
@@ -120,13 +136,13 @@ fn status(listed: &Listed, now: Moment) -> String {
         BoxState::Paused => format!("Up {} (Paused)", up()),
         BoxState::Stopping => "Stopping".to_owned(),
         BoxState::Exited | BoxState::Failed | BoxState::Restarting => {
-            let word = match record.state {
+            let word = match shown.state {
                 BoxState::Restarting => "Restarting",
                 BoxState::Failed => "Failed",
                 _ => "Exited",
             };
-            let code = record.exit.as_ref().map_or(255, |exit| exit.code);
-            let ago = times::since(record.finished.unwrap_or(now), now);
+            let code = shown.exit_code.unwrap_or(255);
+            let ago = times::since(shown.finished.unwrap_or(now), now);
             format!("{word} ({code}) {ago} ago")
         }
     }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use boxwood_api::RenameBox;
 use boxwood_types::BoxName;
 
 use crate::open_runtime;
@@ -22,5 +23,15 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = open_runtime()?;
     runtime.rename(&runtime.find(&args.old)?, &args.new)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let to = RenameBox { name: args.new.to_string() };
+    daemon.rename(&args.old, &to).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use boxwood_runtime::state::{AfterExit, Client};
 use boxwood_types::Signal;
 
 use crate::wishes::StopWishes;
-use crate::{REFUSED, client, complain, open_runtime, progress, wait_for};
+use crate::{REFUSED, client, complain, for_each, open_runtime, progress, wait_for};
 
 /// Restart boxes
 #[derive(Debug, clap::Args)]
@@ -61,4 +61,13 @@ async fn restart(
     let code = client::until_started(held.start(runtime)?, name).await?;
     runtime.announce_restart(&spec);
     Ok(code)
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let how = args.how.remote()?;
+    for_each(&args.how.boxes, async |name| Ok(daemon.restart(name, &how).await?)).await
 }

@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
+use boxwood_api::DeleteBox;
 use boxwood_runtime::state::StateError;
 use boxwood_runtime::{Error, Force, Runtime};
 
-use crate::{for_each, open_runtime, wait_for};
+use crate::{for_each, open_runtime, remote, wait_for};
 
 /// Remove boxes
 #[derive(Debug, clap::Args)]
@@ -36,4 +37,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 async fn remove(runtime: &Runtime, name: &str, force: Force) -> Result<(), Error> {
     runtime.remove(runtime.find(name)?, force).await
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let how = DeleteBox { force: args.force };
+    for_each(&args.boxes, async |name| match daemon.delete(name, &how).await {
+        Err(error) if args.force && remote::is_not_found(&error) => Ok(()),
+        other => Ok(other?),
+    })
+    .await
 }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use boxwood_api::DeleteImage;
 use boxwood_runtime::image::Removal;
 use boxwood_types::{Digest, ImageName};
 
@@ -37,6 +38,32 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Ok(removed) => {
                 for name in removed.untagged.iter().map(ImageName::familiar) {
                     say!("Untagged: {name}")?;
+                }
+                if let Some(id) = removed.deleted {
+                    say!("Deleted: {id}")?;
+                }
+            }
+            Err(error) => {
+                complain(&error.into());
+                code = ExitCode::from(REFUSED);
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let how = DeleteImage { force: args.force };
+    let mut code = ExitCode::SUCCESS;
+    for image in &args.images {
+        match daemon.remove_image(image, &how).await {
+            Ok(removed) => {
+                for name in removed.untagged {
+                    say!("Untagged: {}", name.parse::<ImageName>()?.familiar())?;
                 }
                 if let Some(id) = removed.deleted {
                     say!("Deleted: {id}")?;

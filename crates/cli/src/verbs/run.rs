@@ -6,8 +6,9 @@ use boxwood_runtime::state::Client;
 
 use crate::client::{self, Input, Manner, Screen, Timings};
 use crate::detach::{self, DetachKeys};
+use crate::out::say;
 use crate::wishes::{self, Wishes};
-use crate::{open_runtime, terminal, wait_for};
+use crate::{open_runtime, remote, terminal, wait_for};
 
 /// Run a command in a new box
 #[derive(Debug, clap::Args)]
@@ -80,4 +81,26 @@ impl Args {
         let timings = if self.timings { Timings::Told } else { Timings::Quiet };
         Manner { input, screen, timings }
     }
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    if args.wishes.process.interactive && args.wishes.process.tty && !args.detach {
+        terminal::check_input()?;
+    }
+    let (detach, manner) = (args.detach, args.manner());
+    let client = if detach { Client::Detached } else { Client::Later };
+    let request = wishes::for_daemon(args.wishes.into_request(client)?)?;
+    let id = match daemon.create(&request).await {
+        Ok(created) => created.id,
+        Err(error) => return Ok(remote::refused(error)),
+    };
+    if detach {
+        say!("{id}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    client::start_there(daemon, &id, &manner).await
 }

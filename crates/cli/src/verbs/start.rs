@@ -6,7 +6,8 @@ use boxwood_runtime::state::{Client, ProcessSpec};
 
 use crate::client::{self, Input, Manner, Screen, Timings};
 use crate::detach::{self, DetachKeys};
-use crate::{complain, open_runtime, progress, terminal, wait_for};
+use crate::out::say;
+use crate::{complain, open_runtime, progress, remote, terminal, wait_for};
 
 /// Start stopped boxes again
 #[derive(Debug, clap::Args)]
@@ -82,4 +83,37 @@ fn manner(args: &Args, process: &ProcessSpec) -> Manner {
     };
     let screen = process.terminal.map_or(Screen::None, |_| Screen::Terminal);
     Manner { input, screen, timings: Timings::Quiet }
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let attach = args.attach || args.interactive;
+    if attach && args.boxes.len() > 1 {
+        anyhow::bail!("only one box can be started with --attach or --interactive");
+    }
+    let mut code = ExitCode::SUCCESS;
+    for name in &args.boxes {
+        if attach {
+            let info = daemon.get(name).await?;
+            let input = match (args.interactive && info.open_stdin, info.terminal) {
+                (false, _) => Input::None,
+                (true, false) => Input::Piped,
+                (true, true) => {
+                    terminal::check_input()?;
+                    Input::Terminal(args.detach_keys.clone())
+                }
+            };
+            let screen = if info.terminal { Screen::Terminal } else { Screen::None };
+            let manner = Manner { input, screen, timings: Timings::Quiet };
+            return client::start_there(daemon, &info.id, &manner).await;
+        }
+        match daemon.start(name).await {
+            Ok(()) => say!("{name}")?,
+            Err(error) => code = remote::refused(error),
+        }
+    }
+    Ok(code)
 }

@@ -25,3 +25,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Ok(())
     }))
 }
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let how = args.how.remote()?;
+    for_each(&args.how.boxes, async |name| Ok(daemon.stop(name, &how).await?)).await
+}

@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
+use boxwood_api::UpdateBox;
 use boxwood_runtime::UpdateRequest;
 use boxwood_types::RestartPolicy;
 
 use crate::health::HealthFlags;
-use crate::wishes::grace;
+use crate::wishes::{self, grace};
 use crate::{for_each, open_runtime, wait_for};
 
 /// Change boxes, whether they run or not
@@ -43,4 +44,23 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     wait_for(for_each(&args.boxes, async |name| {
         Ok(runtime.update(&runtime.find(name)?, &request).await?)
     }))
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let health = args.health.into_wishes()?;
+    let grace_ms = args.stop_timeout.map(grace).transpose()?;
+    let asked = UpdateBox {
+        restart_policy: args.restart.map(|policy| policy.to_string()),
+        health_check_disabled: health.disabled,
+        health_check_settings: wishes::health_for_daemon(health),
+        stop_timeout_ms: grace_ms.map(|ms| ms.min(wishes::YEAR_MS)),
+    };
+    if asked == UpdateBox::default() {
+        bail!("you must provide one or more flags when using this command");
+    }
+    for_each(&args.boxes, async |name| Ok(daemon.update(name, &asked).await?)).await
 }

@@ -22,3 +22,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     Ok(ExitCode::SUCCESS)
 }
+
+/// The daemon's.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let version = daemon.version().await?;
+    if args.json {
+        say!("{}", json!({ "Version": version.version, "Os": version.os, "Arch": version.arch }))?;
+    } else {
+        say!("boxwood {}", version.version)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -32,3 +32,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Ok(code)
     })
 }
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for name in &args.boxes {
+        match daemon.wait(name).await {
+            Ok(ended) => say!("{}", ended.exit.map_or(255, |exit| exit.code))?,
+            Err(error) => {
+                complain(&error.into());
+                code = ExitCode::from(REFUSED);
+            }
+        }
+    }
+    Ok(code)
+}

@@ -51,7 +51,7 @@ impl ImageStore {
                 Opened::Seekable(file) => Ok(Box::new(file) as Box<dyn Read + Send>),
                 Opened::Stream(stream, _) => Ok(stream),
             },
-            Source::Stream(stream) => Ok(stream),
+            Source::Stream(stream) | Source::Upload(stream) => Ok(stream),
         };
         let diff_id = match opened {
             Ok(stream) => {

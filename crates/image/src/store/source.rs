@@ -19,6 +19,8 @@ pub enum Source {
     Path(PathBuf),
     /// An archive as a stream, such as standard input.
     Stream(Box<dyn Read + Send>),
+    /// An archive that a client of a service sends.
+    Upload(Box<dyn Read + Send>),
 }
 
 impl fmt::Debug for Source {
@@ -26,6 +28,7 @@ impl fmt::Debug for Source {
         match self {
             Source::Path(path) => f.debug_tuple("Path").field(path).finish(),
             Source::Stream(_) => f.write_str("Stream"),
+            Source::Upload(_) => f.write_str("Upload"),
         }
     }
 }
@@ -69,6 +72,7 @@ pub(crate) fn input_name(source: &Source) -> String {
     match source {
         Source::Path(path) => path.display().to_string(),
         Source::Stream(_) => "standard input".to_owned(),
+        Source::Upload(_) => "the body".to_owned(),
     }
 }
 
@@ -102,7 +106,7 @@ impl ImageStore {
                 }
                 (opened, stem(&path))
             }
-            Source::Stream(stream) => {
+            Source::Stream(stream) | Source::Upload(stream) => {
                 let (input, compression) = sniff(stream).map_err(unreadable)?;
                 (Opened::Stream(input, compression), None)
             }

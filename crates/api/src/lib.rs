@@ -1,0 +1,38 @@
+//! The words of the REST API, as they are in JSON: plain and untrusted. The daemon answers with them
+//! and checks them before it believes anything; a client speaks them. One file per resource.
+//!
+//! What is not said in a request is the default; what is not known is refused. The bounds that a
+//! schema names are the daemon's to check.
+
+mod boxes;
+mod error;
+mod exec;
+mod images;
+mod strict;
+mod system;
+mod templates;
+
+pub use boxes::{
+    AttachBox, BoxInfo, BoxList, BoxState, CreateBox, Created, DeleteBox, Ended, Exit, HealthCheck,
+    KillBox, ListBoxes, ListEvents, Logs, RenameBox, StopBox, TerminalSize, UpdateBox, WaitBox,
+};
+pub use error::{ErrorBody, ErrorKind, Problem};
+pub use exec::{CreateExec, ExecCreated, ExecEnd, ExecInfo, ExecState, SignalExec};
+pub use images::{DeleteImage, ImageInfo, ImageList, LoadedImage, LoadedImages, RemovedImage};
+pub use system::{Health, Version};
+pub use templates::{TemplateInfo, TemplateList};
+
+/// The protocol that a connection is upgraded to: the frames of docs/protocol.md.
+pub const STREAM: &str = "boxwood-stream";
+/// What a body is that consists of frames.
+pub const FRAMES: &str = "application/vnd.boxwood.frames";
+/// What a body is that consists of lines, each of them JSON.
+pub const LINES: &str = "application/x-ndjson";
+/// The header of a request to create that may be sent twice and is done once.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The label that holds such a key.
+pub const KEY_LABEL: &str = "boxwood.idempotency-key";
+/// The label that holds the digest of the request the key came with.
+pub const BODY_LABEL: &str = "boxwood.idempotency-body";
+/// What the names of labels begin with that are not for users to give.
+pub const RESERVED_LABELS: &str = "boxwood.";

@@ -1,0 +1,61 @@
+//! Why a daemon did not do what was asked.
+
+use std::io;
+
+use boxwood_api::{ErrorKind, Problem};
+
+/// Everything that can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody is there.
+    #[error("can't reach the daemon at {host}: is 'boxwood serve' running there?")]
+    Unreachable {
+        /// Where.
+        host: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A secret can't be read.
+    #[error("can't read {what} in {path}")]
+    Secret {
+        /// Which.
+        what: &'static str,
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("the connection to the daemon at {host} broke")]
+    Broken {
+        /// Where.
+        host: String,
+        /// Why.
+        #[source]
+        source: hyper::Error,
+    },
+    /// The stream broke.
+    #[error("the stream broke")]
+    Stream(#[source] io::Error),
+    /// What it says is not understood.
+    #[error("the daemon at {host} says what this version does not understand")]
+    Protocol {
+        /// Where.
+        host: String,
+    },
+    /// The daemon refuses.
+    #[error("{}", .0.message)]
+    Refused(Problem),
+}
+
+impl Error {
+    /// What the daemon's refusal means; `None` for everything else.
+    pub fn kind(&self) -> Option<ErrorKind> {
+        match self {
+            Error::Refused(problem) => Some(problem.kind),
+            _ => None,
+        }
+    }
+}

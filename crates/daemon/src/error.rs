@@ -1,0 +1,162 @@
+//! What an error means to a client: a status, a kind for programs, and one line for people. Called by
+//! every route; the one place where errors of other crates become statuses.
+
+use axum::response::{IntoResponse, Response};
+use boxwood_api::{ErrorBody, ErrorKind, Exit, Problem};
+use boxwood_runtime::Error;
+use boxwood_runtime::image::{self, ImageError};
+use boxwood_runtime::state::StateError;
+use boxwood_runtime::vmm;
+use boxwood_types::chain;
+use http::{HeaderValue, StatusCode, header};
+
+/// The longest message. What a client sent may be quoted in it.
+const MESSAGE: usize = 2000;
+
+/// Why a request was not done.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    kind: ErrorKind,
+    message: String,
+    exit: Option<Exit>,
+}
+
+impl ApiError {
+    /// One of these.
+    pub(crate) fn new(status: StatusCode, kind: ErrorKind, message: impl Into<String>) -> Self {
+        ApiError { status, kind, message: message.into(), exit: None }
+    }
+
+    /// The request is wrong.
+    pub(crate) fn bad(message: impl Into<String>) -> Self {
+        ApiError::new(StatusCode::BAD_REQUEST, ErrorKind::BadRequest, message)
+    }
+
+    /// There is no such thing.
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        ApiError::new(StatusCode::NOT_FOUND, ErrorKind::NotFound, message)
+    }
+
+    /// The thing is not in a state for it.
+    pub(crate) fn wrong_state(message: impl Into<String>) -> Self {
+        ApiError::new(StatusCode::CONFLICT, ErrorKind::WrongState, message)
+    }
+
+    /// Boxwood or the host failed.
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Internal, message)
+    }
+
+    /// The body is too large.
+    pub(crate) fn too_large(message: impl Into<String>) -> Self {
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge, message)
+    }
+
+    /// The daemon is about to end.
+    pub(crate) fn stopping() -> Self {
+        let message = "the daemon is about to end: ask again when it is back";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Stopping, message)
+    }
+
+    /// A box ended before its command ran.
+    pub(crate) fn not_started(exit: Exit) -> Self {
+        let message = exit.message.clone().unwrap_or_else(|| exit.reason.clone());
+        let (status, kind) = match exit.code {
+            126 | 127 => (StatusCode::BAD_REQUEST, ErrorKind::NotStarted),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Internal),
+        };
+        ApiError { status, kind, message, exit: Some(exit) }
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        use ErrorKind as Kind;
+        let (status, kind) = match &error {
+            Error::State(error) => return ApiError::from_state(error),
+            Error::Image(error) => return ApiError::from_image(error),
+            Error::BadEnv(_)
+            | Error::BadWorkdir(_)
+            | Error::BadHealth(_)
+            | Error::BadHostname(_) => (StatusCode::BAD_REQUEST, Kind::BadRequest),
+            Error::WrongState { .. } | Error::Refused { .. } | Error::Owned { .. } => {
+                (StatusCode::CONFLICT, Kind::WrongState)
+            }
+            // With another image or box, elsewhere, or later, it may do.
+            Error::NoFreeName
+            | Error::NoCommand(_)
+            | Error::RestartAndRemove
+            | Error::RestartOfRemoved { .. }
+            | Error::TooMuchMemory { .. } => (StatusCode::CONFLICT, Kind::Conflict),
+            Error::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Kind::TooLarge),
+            Error::NoAnswer { .. } => (StatusCode::SERVICE_UNAVAILABLE, Kind::NoAnswer),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, Kind::Internal),
+        };
+        ApiError::new(status, kind, chain(&error))
+    }
+}
+
+impl ApiError {
+    fn from_state(error: &StateError) -> Self {
+        let (status, kind) = match error {
+            StateError::NoSuchBox(_) => (StatusCode::NOT_FOUND, ErrorKind::NotFound),
+            StateError::NameTaken { .. } | StateError::SameName(_) | StateError::Ambiguous(_) => {
+                (StatusCode::CONFLICT, ErrorKind::Conflict)
+            }
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Internal),
+        };
+        ApiError::new(status, kind, chain(error))
+    }
+
+    fn from_image(error: &ImageError) -> Self {
+        let (status, kind) = match (error, error.kind()) {
+            (ImageError::InputTooBig { .. } | ImageError::LayerTooBig { .. }, _) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge)
+            }
+            // What can't name an image names none.
+            (ImageError::BadReference(..), _) | (_, image::ErrorKind::NotFound) => {
+                (StatusCode::NOT_FOUND, ErrorKind::NotFound)
+            }
+            (_, image::ErrorKind::BadInput) => (StatusCode::BAD_REQUEST, ErrorKind::BadRequest),
+            (_, image::ErrorKind::Conflict) => (StatusCode::CONFLICT, ErrorKind::Conflict),
+            (_, image::ErrorKind::Damaged | image::ErrorKind::Host) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Internal)
+            }
+        };
+        ApiError::new(status, kind, chain(error))
+    }
+}
+
+impl From<ImageError> for ApiError {
+    fn from(error: ImageError) -> Self {
+        ApiError::from_image(&error)
+    }
+}
+
+impl From<vmm::Error> for ApiError {
+    fn from(error: vmm::Error) -> Self {
+        Error::from(error).into()
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let ApiError { status, kind, message, exit } = self;
+        // What others named must not break a line of somebody's log.
+        let message: String =
+            message.chars().take(MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let body = ErrorBody { error: Problem { kind, message, exit } };
+        let mut response = (status, crate::extract::json(&body)).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if status == StatusCode::UPGRADE_REQUIRED {
+            let headers = response.headers_mut();
+            headers.insert(header::UPGRADE, HeaderValue::from_static(boxwood_api::STREAM));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        response
+    }
+}

@@ -1,0 +1,131 @@
+//! All routes, and what they are in OpenAPI: made of the same code. Called by `serve`, and to print
+//! the document.
+
+use axum::Router;
+use axum::response::IntoResponse;
+use boxwood_api::{BoxState, ErrorBody, ErrorKind};
+use http::{Method, StatusCode, Uri};
+use utoipa::OpenApi as _;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::routes as all;
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Boxwood",
+        description = "OCI images in microVMs that start in a fraction of a second.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(ErrorBody, BoxState)),
+    tags(
+        (name = "boxes", description = "MicroVMs, each running one image"),
+        (name = "exec", description = "Commands beside a box's own"),
+        (name = "images", description = "What boxes are made of"),
+        (name = "templates", description = "What boxes start from"),
+        (name = "system", description = "The daemon itself")
+    )
+)]
+struct Document;
+
+fn both() -> (Router<App>, OpenApi) {
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(all::boxes::list, all::boxes::create))
+        .routes(routes!(all::boxes::get, all::boxes::delete))
+        .routes(routes!(all::boxes::inspect))
+        .routes(routes!(all::start::start))
+        .routes(routes!(all::start::restart))
+        .routes(routes!(all::actions::stop))
+        .routes(routes!(all::actions::kill))
+        .routes(routes!(all::actions::pause))
+        .routes(routes!(all::actions::unpause))
+        .routes(routes!(all::actions::wait))
+        .routes(routes!(all::actions::rename))
+        .routes(routes!(all::actions::update))
+        .routes(routes!(all::actions::resize))
+        .routes(routes!(all::actions::release))
+        .routes(routes!(all::attach::attach))
+        .routes(routes!(all::logs::logs))
+        .routes(routes!(all::events::events))
+        .routes(routes!(all::exec::create))
+        .routes(routes!(all::exec::get))
+        .routes(routes!(all::exec::start))
+        .routes(routes!(all::exec::signal))
+        .routes(routes!(all::exec::resize))
+        .routes(routes!(all::exec::release))
+        .routes(routes!(all::images::list, all::images::load))
+        .routes(routes!(all::images::delete))
+        .routes(routes!(all::templates::list))
+        .routes(routes!(all::templates::delete))
+        .routes(routes!(all::system::health))
+        .routes(routes!(all::system::version))
+        .split_for_parts();
+    (router, complete(document))
+}
+
+/// The router of all requests.
+pub(crate) fn router(app: App) -> Router {
+    let (router, _) = both();
+    router.fallback(unknown).method_not_allowed_fallback(wrong_method).with_state(app)
+}
+
+/// The document, as it is checked in at docs/openapi.json.
+pub fn openapi() -> String {
+    let (_, document) = both();
+    let mut text = document.to_pretty_json().expect("plain data always encodes");
+    text.push('\n');
+    text
+}
+
+async fn unknown(uri: Uri) -> impl IntoResponse {
+    ApiError::not_found(format!("no such resource: {}", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> impl IntoResponse {
+    let message = format!("{} does not know {method}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::MethodNotAllowed, message)
+}
+
+/// What all operations have in common: how they are authorized, and how they fail.
+fn complete(mut document: OpenApi) -> OpenApi {
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("Over TCP; the Unix socket asks for none."))
+        .build();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("token", SecurityScheme::Http(bearer));
+    document.security =
+        Some(vec![SecurityRequirement::default(), SecurityRequirement::new("token", [""; 0])]);
+    let other = Response::builder()
+        .description("Any other failure")
+        .content("application/json", Content::new(Some(Ref::from_schema_name("ErrorBody"))))
+        .build();
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten();
+        for operation in operations {
+            let responses = &mut operation.responses.responses;
+            responses.insert("default".to_owned(), RefOr::T(other.clone()));
+        }
+    }
+    document
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_document_that_is_checked_in_is_the_codes() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+        let checked_in = std::fs::read_to_string(path).unwrap_or_default();
+        let fresh = super::openapi();
+        assert!(
+            checked_in == fresh,
+            "docs/openapi.json is not what the code says: run \
+             'boxwood serve --openapi > docs/openapi.json' and look at the difference"
+        );
+    }
+}

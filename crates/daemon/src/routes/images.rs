@@ -1,0 +1,92 @@
+//! `/v1/images`: listed, loaded, removed.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use boxwood_api::{DeleteImage, ErrorBody, ImageList, LoadedImage, LoadedImages, RemovedImage};
+use boxwood_runtime::image::{Removal, Source};
+use boxwood_types::Digest;
+use http::StatusCode;
+
+use crate::app::{App, blocking};
+use crate::convert;
+use crate::error::ApiError;
+use crate::extract::{Json, Name, Query};
+use crate::upload;
+
+/// List images, newest first
+#[utoipa::path(
+    get, path = "/v1/images", tag = "images",
+    responses((status = 200, body = ImageList)))]
+pub(crate) async fn list(State(app): State<App>) -> Result<Json<ImageList>, ApiError> {
+    blocking(move || {
+        let images = app.runtime.images()?.list()?;
+        Ok(Json(ImageList { images: images.into_iter().map(convert::image).collect() }))
+    })
+    .await
+}
+
+/// Load images from an archive
+///
+/// A Docker or OCI archive, also compressed, as the body. All of its images are loaded, or none.
+#[utoipa::path(
+    post, path = "/v1/images", tag = "images",
+    request_body(content(
+        (Vec<u8> = "application/x-tar"), (Vec<u8> = "application/octet-stream"))),
+    responses(
+        (status = 201, body = LoadedImages),
+        (status = 400, body = ErrorBody, description = "It is no such archive"),
+        (status = 408, body = ErrorBody, description = "It came too slowly"),
+        (status = 413, body = ErrorBody)))]
+pub(crate) async fn load(State(app): State<App>, body: Body) -> Result<Response, ApiError> {
+    let (archive, pump) = upload::stream(body, app.ending.due.clone());
+    let loaded = blocking(move || {
+        let source = Source::Upload(Box::new(archive));
+        Ok(app.runtime.images()?.load(source, &mut |_| {})?)
+    });
+    let (loaded, pumped) = tokio::join!(loaded, pump);
+    // Where the body broke off, that is why it could not be loaded.
+    let loaded = match (loaded, pumped) {
+        (Err(_), Err(why)) => return Err(why),
+        (loaded, _) => loaded?,
+    };
+    let images = loaded.into_iter().map(|image| LoadedImage {
+        id: image.id.to_string(),
+        names: image.names.iter().map(ToString::to_string).collect(),
+        existed: image.existed,
+    });
+    let answer = LoadedImages { images: images.collect() };
+    Ok((StatusCode::CREATED, Json(answer)).into_response())
+}
+
+/// Remove an image, or one of its names
+#[utoipa::path(
+    delete, path = "/v1/images/{image}", tag = "images",
+    params(
+        ("image" = String, Path, description = "Name, ID, or the beginning of an ID"),
+        DeleteImage),
+    responses(
+        (status = 200, body = RemovedImage),
+        (status = 400, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "Boxes use it, or it has several names")))]
+pub(crate) async fn delete(
+    State(app): State<App>,
+    Name(image): Name,
+    Query(how): Query<DeleteImage>,
+) -> Result<Json<RemovedImage>, ApiError> {
+    blocking(move || {
+        let boxes = app.runtime.list(&mut |_| {})?;
+        let used = |id: &Digest| {
+            let user = boxes.iter().find(|one| one.spec.image.id == *id)?;
+            Some(format!("box {}", user.spec.name))
+        };
+        let removal = if how.force { Removal::Forced(&used) } else { Removal::Careful(&used) };
+        let removed = app.runtime.images()?.remove(&image, removal)?;
+        Ok(Json(RemovedImage {
+            untagged: removed.untagged.iter().map(ToString::to_string).collect(),
+            deleted: removed.deleted.map(|id| id.to_string()),
+        }))
+    })
+    .await
+}

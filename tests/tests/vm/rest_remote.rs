@@ -1,0 +1,148 @@
+//! `--host`: the verbs say and return over a daemon what they say and return here.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use boxwood_tests::archive::{Image, Layer};
+use boxwood_tests::{Daemon, Invocation, Lab, StoreKind};
+use rustix::process::Signal;
+
+/// `boxwood` with a home of its own that is empty: whatever it finds, the daemon told it.
+fn there(lab: &Lab, daemon: &Daemon, args: &[&str]) -> Invocation {
+    let host = format!("unix://{}", daemon.socket().display());
+    lab.boxwood(args).env("BOXWOOD_HOME", lab.folder().join("nothing")).env("BOXWOOD_HOST", host)
+}
+
+#[test]
+fn verbs_say_the_same_over_a_daemon() {
+    let lab = Lab::new();
+    let daemon = lab.daemon();
+    let script = "echo out; echo err >&2; exec sleep 1000";
+    let id = there(&lab, &daemon, &["run", "-d", "--name", "web", "-l", "job=7", "busybox", "sh"])
+        .args(["-c", script])
+        .output()
+        .exits(0)
+        .quietly()
+        .word();
+    assert_eq!(lab.inspect("web", "{{.Id}}"), id);
+    lab.logged("web", "err\n");
+    for args in [
+        &["ps", "--format", "{{.ID}} {{.Image}} {{.Command}} {{.Names}} {{.State}} {{.Labels}}"][..],
+        &["ps", "-aq", "--no-trunc"],
+        &["ps", "-q", "--filter", "label=job=7", "--filter", "status=running"],
+        &["ps", "-q", "--filter", "label=job=8"],
+        &["inspect", "--format", "{{.Id}} {{.State.Status}} {{json .Config}}", "web"],
+        &["logs", "web"],
+        &["logs", "-t", "-n", "1", "web"],
+        &["images", "--no-trunc"],
+        &["version"],
+        &["version", "--json"],
+    ] {
+        let here = lab.boxwood(args).output().exits(0);
+        let there = there(&lab, &daemon, args).output().exits(0);
+        assert_eq!((here.text(), here.complaint()), (there.text(), there.complaint()), "{args:?}");
+    }
+    let say = |args: &[&str]| there(&lab, &daemon, args).output();
+    say(&["pause", "web"]).exits(0).prints("web\n");
+    assert_eq!(lab.state("web"), "paused");
+    say(&["unpause", "web"]).exits(0).prints("web\n");
+    say(&["rename", "web", "www"]).exits(0).prints("");
+    say(&["kill", "-s", "USR2", "www"]).exits(0).prints("www\n");
+    say(&["wait", "www"]).exits(0).prints("140\n");
+    say(&["start", "www"]).exits(0).prints("www\n");
+    say(&["update", "--restart", "on-failure:3", "--no-healthcheck", "www"])
+        .exits(0)
+        .prints("www\n");
+    assert_eq!(lab.inspect("www", "{{.HostConfig.RestartPolicy.Name}}"), "on-failure");
+    say(&["restart", "-t", "0", "www"]).exits(0).prints("www\n");
+    say(&["stop", "-t", "0", "www"]).exits(0).prints("www\n");
+    say(&["rm", "www"]).exits(0).prints("www\n");
+    say(&["rm", "www"]).refused(&["no such box: www"]);
+    say(&["rm", "-f", "www"]).exits(0).prints("www\n");
+    say(&["inspect", "www"]).exits(125).complains("boxwood: no such box: www\n");
+    say(&["prune", "-f"]).refused(&["without --host"]);
+    // The home that it was given was never looked at.
+    assert!(!lab.folder().join("nothing").exists());
+    daemon.stop();
+}
+
+#[test]
+fn g5_streams_and_exact_codes_come_over_a_daemon() {
+    let lab = Lab::new();
+    let daemon = lab.daemon();
+    let say = |args: &[&str]| there(&lab, &daemon, args);
+    let bytes: Vec<u8> = (0..300_000_u32).map(|n| (n * 7 % 256) as u8).collect();
+    let run = say(&["run", "--rm", "-i", "busybox", "sh", "-c", "cat; echo err >&2; exit 7"]);
+    let run = run.stdin(bytes.clone()).output().exits(7).complains("err\n");
+    assert!(run.stdout == bytes);
+    say(&["run", "--rm", "busybox", "/nothing"]).output().exits(127).explains(&["/nothing"]);
+    say(&["run", "-d", "--rm", "busybox", "/nothing"]).output().exits(127).explains(&["/nothing"]);
+    say(&["run", "--rm", "busybox", "sh", "-c", "kill -9 $$"]).output().exits(137);
+    lab.idle("web");
+    let exec = say(&["exec", "-i", "web", "sh", "-c", "cat; exit 3"]).stdin(bytes.clone());
+    assert!(exec.output().exits(3).stdout == bytes);
+    say(&["exec", "web", "/nothing"]).output().exits(127).explains(&["/nothing"]);
+    say(&["exec", "--timeout", "200ms", "web", "sleep", "60"]).output().exits(124);
+    say(&["exec", "-d", "web", "sleep", "60"]).output().exits(0).quietly();
+    say(&["exec", "-d", "web", "/nothing"]).output().exits(127).explains(&["/nothing"]);
+    say(&["exec", "nothing", "true"]).output().refused(&["no such box: nothing"]);
+    // Signals are handed on.
+    let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.1; done";
+    let exec = say(&["exec", "web", "sh", "-c", script]).spawn();
+    exec.says("ready");
+    exec.signal(Signal::TERM);
+    exec.wait().exits(9);
+    let run = say(&["run", "--rm", "busybox", "sh", "-c", script]).spawn();
+    run.says("ready");
+    run.signal(Signal::TERM);
+    run.wait().exits(9);
+    // Who dies takes the box along (contract H7).
+    let run = say(&["run", "--name", "goes", "busybox", "sh", "-c", script]).spawn();
+    run.says("ready");
+    run.signal(Signal::KILL);
+    drop(run.wait());
+    assert_eq!(lab.boxwood(["wait", "goes"]).output().exits(0).word(), "9");
+    lab.remove("goes");
+    lab.remove("web");
+    daemon.stop();
+}
+
+#[test]
+fn a_daemon_is_asked_over_tcp_with_a_token() {
+    let lab = Lab::new();
+    let path = lab.folder().join("token");
+    fs::write(&path, "a-token-of-the-tests").unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    let path = path.to_str().unwrap();
+    let daemon = lab.daemon_with(&["--tcp", "127.0.0.1:0", "--token-file", path]);
+    let host = format!("http://{}", daemon.address());
+    let say = |args: &[&str]| lab.boxwood(["--host", &host]).args(args);
+    say(&["version"]).output().refused(&["send the token"]);
+    let run = say(&["run", "--rm", "busybox", "echo", "hello"]);
+    run.env("BOXWOOD_TOKEN_FILE", path).output().exits(0).prints("hello\n");
+    daemon.stop();
+    say(&["ps"])
+        .env("BOXWOOD_TOKEN_FILE", path)
+        .output()
+        .refused(&["can't reach the daemon", &host]);
+    lab.boxwood(["--host", "nonsense", "ps"]).output().refused(&["'nonsense' is no host"]);
+}
+
+#[test]
+fn an_archive_is_sent_to_a_daemon() {
+    let lab = Lab::with(StoreKind::OwnImages);
+    let daemon = lab.daemon();
+    let archive = Image::of(vec![Layer::busybox().end()]).docker_archive(&["my/box:1"]);
+    let load = there(&lab, &daemon, &["load"]).stdin(archive.clone()).output();
+    load.exits(0).prints("Loaded image: my/box:1\n");
+    let path = lab.folder().join("image.tar");
+    fs::write(&path, &archive).unwrap();
+    let load = there(&lab, &daemon, &["load", "-q", "-i", path.to_str().unwrap()]).output();
+    let id = load.exits(0).word();
+    assert!(id.starts_with("sha256:"), "{id}");
+    there(&lab, &daemon, &["rmi", "my/box:1"])
+        .output()
+        .exits(0)
+        .prints(format!("Untagged: my/box:1\nDeleted: {id}\n"));
+    daemon.stop();
+}
