@@ -107,13 +107,15 @@ fn h9_a_box_that_stands_still_is_not_asked() {
     let lab = Lab::new();
     let flags =
         ["run", "-d", "--name", "web", "--health-interval", "100ms", "--health-retries", "1"];
-    let check = ["--health-timeout", "200ms", "--health-cmd", "true", "busybox", "sleep", "600"];
+    let check =
+        ["--health-timeout", "200ms", "--health-start-period", "1ms", "busybox", "sleep", "600"];
     lab.boxwood(flags).args(check).output().exits(0);
     becomes(&lab, "web", STATUS, "healthy");
     lab.boxwood(["pause", "web"]).output().exits(0);
     // Long enough for many probes to have failed.
     drop(lab.run(["busybox", "sleep", "2"]).output().exits(0));
-    assert_eq!(lab.inspect("web", STATUS), "healthy");
+    let well = "{{.State.Health.Status}} {{.State.Health.FailingStreak}}";
+    assert_eq!(lab.inspect("web", well), "healthy 0");
     lab.boxwood(["unpause", "web"]).output().exits(0);
     drop(lab.run(["busybox", "sleep", "1"]).output().exits(0));
     assert_eq!(lab.inspect("web", STATUS), "healthy");

@@ -63,11 +63,12 @@ impl Drop for Group {
 
 #[test]
 fn h5_a_vm_that_the_host_kills_for_memory_is_told_from_one_that_died() {
-    let lab = Lab::new();
+    // Before the lab, so that it goes after it: nothing is in it any more then.
     let Some(group) = Group::make("100000000") else {
         eprintln!("skipped: no memory cgroup can be made here");
         return;
     };
+    let lab = Lab::new();
     let script = r#"echo 0 > "$1/cgroup.procs"; shift; exec "$@""#;
     let run = lab.program("sh").args(["-c", script, "sh"]).args([&group.0]).args([lab.binary()]);
     let run = run.args(["run", "--name", "hog", "busybox", "tail", "/dev/zero"]).output();

@@ -127,6 +127,24 @@ fn h10_a_client_hears_the_first_end_and_its_box_is_restarted_without_it() {
 }
 
 #[test]
+fn h10_a_client_that_goes_late_takes_nothing_along() {
+    let lab = Lab::new();
+    let script = "echo start >> /starts; [ $(wc -l < /starts) = 2 ] && exec sleep 600; \
+        echo ready; sleep 1; exit 3";
+    let flags = ["run", "--name", "web", "--restart", "on-failure", "busybox"];
+    let run = lab.boxwood(flags).args(["sh", "-c", script]).spawn();
+    drop(run.says("ready\n"));
+    run.signal(Signal::STOP);
+    becomes(&lab, "web", "{{.State.Status}} {{.RestartCount}}", "running 1");
+    run.signal(Signal::CONT);
+    run.wait().exits(3);
+    // Longer than main would take to be stopped.
+    lab.exec(["web", "sleep", "1"]).output().exits(0);
+    assert_eq!(lab.inspect("web", "{{.State.Status}} {{.RestartCount}}"), "running 1");
+    lab.remove("web");
+}
+
+#[test]
 fn h10_nobody_restarts_a_box_whose_shim_was_lost() {
     let lab = Lab::new();
     let flags = ["run", "-d", "--name", "web", "--restart", "always", "busybox", "sleep", "600"];
