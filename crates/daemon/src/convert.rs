@@ -71,6 +71,10 @@ pub(crate) fn update(asked: UpdateBox) -> Result<UpdateRequest, ApiError> {
 }
 
 fn restart(asked: Option<&str>) -> Result<Option<RestartPolicy>, ApiError> {
+    if asked == Some("") {
+        // On a command line it means the default; here that is said by leaving it out.
+        return Err(ApiError::bad("a restart policy is not empty: leave it out"));
+    }
     asked.map(str::parse).transpose().map_err(wrong)
 }
 
@@ -375,6 +379,7 @@ mod tests {
             r#"{"image":"busybox","labels":{"boxwood.x":"y"}}"#,
             r#"{"image":"busybox","labels":{"":"y"}}"#,
             r#"{"image":"busybox","restart_policy":"sometimes"}"#,
+            r#"{"image":"busybox","restart_policy":""}"#,
             r#"{"image":"busybox","restart_policy":"always","auto_remove":true}"#,
             r#"{"image":"busybox","health_check_settings":{"interval_ms":0}}"#,
             r#"{"image":"busybox","log_max_files":0}"#,

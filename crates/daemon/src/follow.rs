@@ -23,9 +23,17 @@ pub(crate) fn logs_request(asked: &Asked) -> Result<LogsRequest, ApiError> {
     Ok(LogsRequest {
         since: asked.since.as_deref().map(convert::moment).transpose()?,
         until: asked.until.as_deref().map(convert::moment).transpose()?,
-        tail: asked.tail,
+        tail: asked.tail.map(lines).transpose()?,
         follow: asked.follow,
     })
+}
+
+/// A number of lines, of which no log has more.
+fn lines(asked: u64) -> Result<u64, ApiError> {
+    match asked {
+        0..=1_000_000_000_000 => Ok(asked),
+        _ => Err(ApiError::bad("a tail has at most 1000000000000 lines")),
+    }
 }
 
 /// Which events.
