@@ -436,7 +436,7 @@ pub struct Logs {
     pub timestamps: bool,
     /// Only the last so many lines of what there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(required = false, minimum = 0, maximum = 1_000_000_000)]
+    #[param(required = false, minimum = 0, maximum = 1_000_000_000_000_i64)]
     pub tail: Option<u64>,
     /// Leave out what was written before this time (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -71,11 +71,9 @@ pub(crate) fn update(asked: UpdateBox) -> Result<UpdateRequest, ApiError> {
 }
 
 fn restart(asked: Option<&str>) -> Result<Option<RestartPolicy>, ApiError> {
-    // On a command line an empty one is none; here that is said by leaving it out.
     if asked == Some("") {
-        return Err(ApiError::bad(
-            "a restart policy is no, on-failure[:n], always or unless-stopped",
-        ));
+        // On a command line it means the default; here that is said by leaving it out.
+        return Err(ApiError::bad("a restart policy is not empty: leave it out"));
     }
     asked.map(str::parse).transpose().map_err(wrong)
 }
@@ -105,8 +103,11 @@ fn health(disabled: bool, asked: Option<HealthCheck>) -> Result<HealthWishes, Ap
         Some(0) => Err(ApiError::bad("a time of a health check is at least 1 ms")),
         ms => ms.map(milliseconds).transpose(),
     };
-    if asked.retries == Some(0) || asked.command.as_deref() == Some("") {
-        return Err(ApiError::bad("a health check has a command, and at least one retry"));
+    if asked.command.as_deref() == Some("") {
+        return Err(ApiError::bad("the command of a health check is not empty: leave it out"));
+    }
+    if asked.retries.is_some_and(|retries| !(1..=1_000_000).contains(&retries)) {
+        return Err(ApiError::bad("a health check has 1 to 1000000 retries"));
     }
     Ok(HealthWishes {
         disabled,
@@ -381,9 +382,11 @@ mod tests {
             r#"{"image":"busybox","labels":{"boxwood.x":"y"}}"#,
             r#"{"image":"busybox","labels":{"":"y"}}"#,
             r#"{"image":"busybox","restart_policy":"sometimes"}"#,
+            r#"{"image":"busybox","restart_policy":""}"#,
             r#"{"image":"busybox","restart_policy":"always","auto_remove":true}"#,
             r#"{"image":"busybox","health_check_settings":{"interval_ms":0}}"#,
             r#"{"image":"busybox","log_max_files":0}"#,
+            r#"{"image":"busybox","health_check_settings":{"retries":1000001}}"#,
         ] {
             assert!(create_of(bad).is_err(), "{bad}");
         }

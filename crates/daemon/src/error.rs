@@ -63,7 +63,7 @@ impl ApiError {
     pub(crate) fn not_started(exit: Exit) -> Self {
         let message = exit.message.clone().unwrap_or_else(|| exit.reason.clone());
         let (status, kind) = match exit.code {
-            126 | 127 => (StatusCode::BAD_REQUEST, ErrorKind::NotStarted),
+            126 | 127 => (StatusCode::CONFLICT, ErrorKind::NotStarted),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Internal),
         };
         ApiError { status, kind, message, exit: Some(exit) }

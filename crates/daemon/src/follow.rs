@@ -23,17 +23,16 @@ pub(crate) fn logs_request(asked: &Asked) -> Result<LogsRequest, ApiError> {
     Ok(LogsRequest {
         since: asked.since.as_deref().map(convert::moment).transpose()?,
         until: asked.until.as_deref().map(convert::moment).transpose()?,
-        tail: tail(asked.tail)?,
+        tail: asked.tail.map(lines).transpose()?,
         follow: asked.follow,
     })
 }
 
-/// As many lines as the document allows to ask for.
-fn tail(asked: Option<u64>) -> Result<Option<u64>, ApiError> {
-    const MOST: u64 = 1_000_000_000;
+/// A number of lines, of which no log has more.
+fn lines(asked: u64) -> Result<u64, ApiError> {
     match asked {
-        Some(lines) if lines > MOST => Err(ApiError::bad(format!("tail is at most {MOST}"))),
-        asked => Ok(asked),
+        0..=1_000_000_000_000 => Ok(asked),
+        _ => Err(ApiError::bad("a tail has at most 1000000000000 lines")),
     }
 }
 

@@ -132,9 +132,9 @@ fn g7_a_command_that_can_t_be_started_is_told_with_its_code() {
     let lab = Lab::new();
     let daemon = lab.daemon();
     let asked = json!({"image": "busybox", "name": "web", "command": ["/nothing"], "start": true});
-    let refused = daemon.post("/v1/boxes", &asked).fails(400, "not_started", &["/nothing"]);
+    let refused = daemon.post("/v1/boxes", &asked).fails(409, "not_started", &["/nothing"]);
     assert_eq!(refused.json()["error"]["exit"]["code"], 127);
-    daemon.tell("/v1/boxes/web/start").fails(400, "not_started", &["/nothing"]);
+    daemon.tell("/v1/boxes/web/start").fails(409, "not_started", &["/nothing"]);
     assert_eq!(daemon.get("/v1/boxes/web").json()["state"], "failed");
     daemon.delete("/v1/boxes/web").is(204);
     daemon.stop();

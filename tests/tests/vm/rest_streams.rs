@@ -181,7 +181,7 @@ fn g4_commands_are_signalled_resized_released_and_detached_over_rest() {
     let asked = json!({"command": ["/nothing"], "detach": true});
     let created = daemon.post("/v1/boxes/web/exec", &asked).is(201).json();
     let start = format!("/v1/exec/{}/start", created["id"].as_str().unwrap());
-    daemon.tell(&start).fails(400, "not_started", &["/nothing"]);
+    daemon.tell(&start).fails(409, "not_started", &["/nothing"]);
     daemon.stop();
     lab.remove("web");
 }

@@ -140,7 +140,7 @@ async fn until_started(app: &App, id: &str, session: Session) -> Result<Response
     };
     let message = end.message.clone().unwrap_or_else(|| end.reason.clone());
     let error = match end.code {
-        126 | 127 => ApiError::new(StatusCode::BAD_REQUEST, ErrorKind::NotStarted, message),
+        126 | 127 => ApiError::new(StatusCode::CONFLICT, ErrorKind::NotStarted, message),
         _ => ApiError::wrong_state(message),
     };
     app.execs.ended(id, end);

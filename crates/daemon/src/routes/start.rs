@@ -27,9 +27,8 @@ use crate::stream::Stream;
     responses(
         (status = 101, description = "The connection is a stream now"),
         (status = 204, description = "Its command runs"),
-        (status = 400, body = ErrorBody, description = "Its command can't be started"),
         (status = 404, body = ErrorBody),
-        (status = 409, body = ErrorBody, description = "It runs already")))]
+        (status = 409, body = ErrorBody, description = "It runs already, or its command can't be executed")))]
 pub(crate) async fn start(
     State(app): State<App>,
     Name(name): Name,
