@@ -103,9 +103,12 @@ impl Cursor {
         if self.read_more()? {
             return Ok(true);
         }
-        let Some(next) = self.segments.after(self.number)? else {
-            return if self.file.is_none() { self.enter(self.number) } else { Ok(false) };
-        };
+        let next = self.segments.after(self.number)?;
+        // A piece that was not there when it was looked for may be there now, and full already.
+        if self.file.is_none() && self.enter(self.number)? {
+            return Ok(true);
+        }
+        let Some(next) = next else { return Ok(false) };
         // Nobody writes to this piece any more since there is another: this was its end, or is now.
         if self.read_more()? {
             return Ok(true);
@@ -173,6 +176,21 @@ mod tests {
         let kept = all(&mut Cursor::at_start(&journal).unwrap());
         assert!(kept.len() < 200 && kept.last() == Some(&299), "{kept:?}");
         assert_eq!(all(&mut Cursor::at_end(&journal).unwrap()), [0; 0]);
+    }
+
+    #[test]
+    fn h12_a_follower_of_an_empty_journal_does_not_pass_over_a_piece_that_filled_unseen() {
+        let (_directory, journal) = journal(500);
+        let mut followers =
+            [Cursor::at_start(&journal).unwrap(), Cursor::at_end(&journal).unwrap()];
+        let before_the_third_piece = (0..).find(|n| {
+            journal.append(&event(*n)).unwrap();
+            Segments::of(journal.directory()).newest().unwrap() == 3
+        });
+        let last = before_the_third_piece.unwrap();
+        for follower in &mut followers {
+            assert_eq!(all(follower), (0..=last).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -51,12 +51,12 @@ impl Reader {
             if self.read_more()? {
                 continue;
             }
-            let Some(next) = self.segments.after(self.number)? else {
-                if self.file.is_none() && self.enter(self.number)? {
-                    continue;
-                }
-                return Ok(None);
-            };
+            let next = self.segments.after(self.number)?;
+            // A piece that was not there when it was looked for may be there now, and full already.
+            if self.file.is_none() && self.enter(self.number)? {
+                continue;
+            }
+            let Some(next) = next else { return Ok(None) };
             // This piece has got its last record by now, since there is another.
             if !self.read_more()? {
                 self.enter(next)?;

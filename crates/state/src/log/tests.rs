@@ -59,6 +59,22 @@ fn h11_a_follower_loses_nothing_across_rotations_and_the_log_is_bounded() {
 }
 
 #[test]
+fn h11_a_follower_from_before_the_first_output_misses_no_piece_that_filled_unseen() {
+    let (_directory, path) = folder();
+    let mut follower = Reader::open(&path).unwrap();
+    let policy = LogPolicy { max_size: 1000, max_files: 3 };
+    let mut writer = Writer::open(&path, policy).unwrap();
+    for n in 0..60u32 {
+        writer.append(Moment(1), Stream::Stdout, &n.to_le_bytes()).unwrap();
+    }
+    assert!(Segments::of(&path).newest().unwrap() > 1);
+    assert_eq!(
+        all(&mut follower).concat(),
+        (0..60u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>()
+    );
+}
+
+#[test]
 fn h11_large_pieces_come_whole() {
     let (_directory, path) = folder();
     let mut writer = Writer::open(&path, LogPolicy::default()).unwrap();
