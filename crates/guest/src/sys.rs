@@ -17,6 +17,7 @@ const RNDADDENTROPY: ioctl::Opcode = 0x4008_5203;
 const RNDRESEEDCRNG: ioctl::Opcode = 0x5207;
 /// `_IOWR('X', 119, int)`: stops writes to a file system with everything on the disk.
 const FIFREEZE: ioctl::Opcode = 0xc004_5877;
+const FITHAW: ioctl::Opcode = 0xc004_5878;
 
 /// Adds `bytes` to the kernel's entropy pool, credited in full.
 pub(crate) fn add_entropy(random: impl AsFd, bytes: &[u8]) -> Result<(), Errno> {
@@ -42,10 +43,16 @@ pub(crate) fn reseed(random: impl AsFd) -> Result<(), Errno> {
     unsafe { ioctl::ioctl(random, ioctl::NoArg::<RNDRESEEDCRNG>::new()) }
 }
 
-/// Writes everything a mounted file system holds to its disk and stops it for good.
+/// Writes everything a mounted file system holds to its disk and stops it, until [`thaw`].
 pub(crate) fn freeze(mounted: impl AsFd) -> Result<(), Errno> {
     // SAFETY: FIFREEZE ignores its argument.
     unsafe { ioctl::ioctl(mounted, ioctl::NoArg::<FIFREEZE>::new()) }
+}
+
+/// Lets a file system go on that [`freeze`] has stopped.
+pub(crate) fn thaw(mounted: impl AsFd) -> Result<(), Errno> {
+    // SAFETY: FITHAW ignores its argument.
+    unsafe { ioctl::ioctl(mounted, ioctl::NoArg::<FITHAW>::new()) }
 }
 
 /// Takes the loopback device up.

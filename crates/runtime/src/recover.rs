@@ -38,6 +38,7 @@ impl Runtime {
                 let _ = self.record(&dir);
             }
         }
+        self.home.sweep_snapshots()?;
         Ok(self.home.sweep()?)
     }
 

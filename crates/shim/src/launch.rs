@@ -79,6 +79,7 @@ pub(crate) async fn launch(
         waiters: Vec::new(),
         curious: Vec::new(),
         asker: None,
+        capturing: None,
         remake: inherited.remake,
         announcer,
         run,
@@ -131,11 +132,11 @@ async fn run_vm(
     ears: &mut Ears,
 ) -> Ended {
     let (vm, exit) = match restore_vm(supervisor, console).await {
-        Ok(mut vm) => {
-            supervisor.record.vmm_pid = Some(vm.pid());
-            supervisor.run.vm = vm.identity().ok();
-            let exit = converse(supervisor, &mut vm, starter, ears).await;
-            (Some(vm), exit)
+        Ok(mut restored) => {
+            supervisor.record.vmm_pid = Some(restored.vm.pid());
+            supervisor.run.vm = restored.vm.identity().ok();
+            let exit = converse(supervisor, &mut restored, starter, ears).await;
+            (Some(restored.vm), exit)
         }
         Err(why) => {
             let adopt = |starter| clients::adopt_starter(starter, None);

@@ -115,6 +115,10 @@ pub(crate) enum Event {
     UnpauseAsked,
     /// QEMU did not do what the last of these two asked for.
     PauseFailed,
+    /// The guest stands still, to be captured.
+    Held,
+    /// It does not; the text says why.
+    HoldFailed(String),
     /// Somebody wants main to end.
     StopAsked(StopPolicy),
     /// Somebody wants the VM to end.
@@ -136,6 +140,12 @@ pub(crate) enum Action {
     Pause,
     /// Let it go on, and write that down.
     Unpause,
+    /// Capture the VM.
+    Capture,
+    /// Let the guest go on: nobody wants it captured any more.
+    LetGo,
+    /// Say that it was not captured, and why.
+    GiveCaptureUp(String),
     /// Ask the guest to stop main.
     AskStop(StopPolicy),
     /// Let the VM go on, then ask the guest to stop main.
@@ -187,6 +197,11 @@ impl Life {
         match (self, event) {
             // The result stands: nothing moves it any more.
             (life @ Life::Ending { .. }, _) => (life, Action::None),
+
+            // Captured is what still runs when its guest stands still.
+            (Life::Running, Event::Held) => (Life::Running, Action::Capture),
+            (life, Event::Held) => (life, Action::LetGo),
+            (life, Event::HoldFailed(why)) => (life, Action::GiveCaptureUp(why)),
 
             // Only what runs has a health.
             (Life::Running, Event::HealthChanged(health)) => {

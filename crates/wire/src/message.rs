@@ -6,6 +6,7 @@ use boxwood_types::{ExitStatus, Signal, StartRefusal, WindowSize};
 use serde::{Deserialize, Serialize};
 
 use crate::mux::StreamId;
+use crate::preface::Mark;
 
 /// A process to start. Texts are bytes, as Linux has them, without NUL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +52,23 @@ pub enum Leaving {
     Discard,
 }
 
-/// The request on [`MAIN_PORT`](crate::frame::MAIN_PORT): start main, once (contract G8).
+/// The request on [`MAIN_PORT`](crate::frame::MAIN_PORT).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MainRequest {
+    /// Start main, once (contract G8).
+    Start(StartMain),
+    /// Main runs already: it was restored with its box. From now on this is its stream.
+    Adopt(AdoptMain),
+}
+
+/// What is told about a main that runs already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptMain {
+    /// What becomes of the disk after it.
+    pub leaving: Leaving,
+}
+
+/// What main is started as.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartMain {
     /// What to start.
@@ -109,7 +126,7 @@ pub enum ProcessReply {
     /// Its time was up and it was killed, with everything it had started. What it had written was
     /// sent before.
     TimedOut,
-    /// Main was started before; nothing was done.
+    /// Main was started before, or was to be adopted and does not run; nothing was done.
     Conflict,
     /// The guest takes no session now; nothing was done.
     Declined(Decline),
@@ -177,6 +194,16 @@ pub enum ControlRequest {
         /// Repeated in the answer.
         nonce: u64,
     },
+    /// The box is about to be captured: bring the disk to a state that is whole, say
+    /// [`ControlReply::Held`], and be silent and deaf until a greeting or
+    /// [`HostWord::Continue`](crate::preface::HostWord::Continue). Nothing may follow on the channel
+    /// before one of those.
+    Hold {
+        /// Repeated in the answer.
+        nonce: u64,
+        /// To be told when this memory is reborn.
+        mark: Mark,
+    },
 }
 
 /// What the guest says on [`CONTROL_PORT`](crate::frame::CONTROL_PORT).
@@ -205,6 +232,14 @@ pub enum ControlReply {
         processes: Vec<ProcessInfo>,
         /// How many more there are.
         more: u32,
+    },
+    /// The last bytes on the channel before the guest hears a greeting, or that it goes on; unless there
+    /// is a fault: then everything goes on at once.
+    Held {
+        /// As asked.
+        nonce: u64,
+        /// Why it can't be.
+        fault: Option<String>,
     },
 }
 

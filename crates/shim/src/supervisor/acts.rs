@@ -38,6 +38,9 @@ impl Supervisor {
                 self.persist(BoxState::Running);
                 self.announcer.say(&events::Action::Health(health.word()));
             }
+            Action::Capture => self.capture(vm, guest).await,
+            Action::LetGo => self.let_go(guest),
+            Action::GiveCaptureUp(why) => self.give_capture_up(why),
             Action::Pause => {
                 vm.pause().await?;
                 self.check(Main::StandsStill);
