@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::format::{Format, print_views};
 use crate::out::say;
-use crate::{REFUSED, complain, open_runtime, progress, times, wait_for};
+use crate::{REFUSED, complain, open_runtime, times, wait_for};
 
 const COLUMNS: [(&str, &str); 5] = [
     ("NAME", "Name"),
@@ -80,13 +80,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = open_runtime()?;
     match &args.verb {
         Verb::Create { source, name } => {
-            let mut work = progress::Work::new();
-            work.step("capturing");
-            let made = wait_for(async {
+            wait_for(async {
                 anyhow::Ok(runtime.snapshot(&runtime.find(source)?, name).await?)
-            });
-            work.done();
-            made?;
+            })?;
             say!("{name}")?;
             Ok(ExitCode::SUCCESS)
         }
