@@ -11,6 +11,7 @@ mod exec;
 mod idle;
 mod load;
 mod peers;
+mod snapshot;
 mod start;
 mod table;
 
@@ -24,6 +25,7 @@ Usage: boxwood-bench [MEASUREMENT]... [--count N]
   exec     processes beside main: one, many at once, bytes, and main's result
   codes    200 runs with 200 codes, one by one and 8 at a time
   idle     ten idle boxes: memory and processor time
+  snapshot capturing, restoring and forking, and what that takes
   bake     making a template, on an idle and on a busy host
   load     an image of 200 MB in five layers
 
@@ -33,12 +35,13 @@ usual count.";
 /// A measurement by its name, and what does it.
 type Measurement = (&'static str, fn(Option<usize>));
 
-const MEASUREMENTS: [Measurement; 7] = [
+const MEASUREMENTS: [Measurement; 8] = [
     ("start", start::measure),
     ("version", start::measure_version),
     ("exec", exec::measure),
     ("codes", codes::measure),
     ("idle", idle::measure),
+    ("snapshot", snapshot::measure),
     ("bake", bake::measure),
     ("load", load::measure),
 ];

@@ -4,6 +4,7 @@
 //! Each verb has a file of its own. A box's life itself is its [shim](boxwood_shim)'s.
 
 mod attach;
+mod carry;
 mod changes;
 mod create;
 mod error;
@@ -35,11 +36,13 @@ mod stop;
 mod sys;
 mod top;
 mod update;
+mod users;
 mod wait;
 
 use std::path::PathBuf;
 
 pub use attach::Attached;
+pub use carry::Imported;
 pub use boxwood_image as image;
 pub use boxwood_setup as setup;
 pub use boxwood_state as state;
@@ -61,6 +64,7 @@ pub use shim_client::{FromShim, ShimReader, ShimWriter};
 pub use start::{Held, Started};
 pub use top::Processes;
 pub use update::UpdateRequest;
+pub use users::ImageUsers;
 
 use boxwood_image::ImageStore;
 use boxwood_state::Home;

@@ -34,6 +34,8 @@ mod rest_streams;
 mod restarting;
 mod restoring;
 mod results;
+mod snapshot_disks;
+mod snapshot_files;
 mod snapshots;
 mod streams;
 mod templates;

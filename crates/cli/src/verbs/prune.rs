@@ -19,7 +19,8 @@ pub(crate) struct Args {
     /// Don't ask
     #[arg(short, long)]
     force: bool,
-    /// Templates, too: they are made again when they are needed
+    /// Templates, too, and memories of snapshots that were made whole to be restored: both are made again
+    /// when they are needed
     #[arg(long)]
     templates: bool,
 }
@@ -34,6 +35,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let mut freed = prune_boxes(&runtime).await?;
         if args.templates {
             freed += prune_templates(&runtime).await?;
+            freed += prune_memories(&runtime)?;
         }
         say!("Total reclaimed space: {}", ByteSize::from_bytes(freed))?;
         Ok(ExitCode::SUCCESS)
@@ -88,6 +90,24 @@ async fn prune_templates(runtime: &Runtime) -> anyhow::Result<u64> {
             Ok(()) => {
                 say!("Deleted template: {}", info.key)?;
                 freed += info.disk_bytes;
+            }
+            Err(error) => complain(&error.into()),
+        }
+    }
+    Ok(freed)
+}
+
+fn prune_memories(runtime: &Runtime) -> anyhow::Result<u64> {
+    let mut freed = 0;
+    for snapshot in runtime.snapshots(&mut |error| complain(&error.into()))? {
+        let cache = snapshot.size().cache;
+        if cache == 0 {
+            continue;
+        }
+        match snapshot.forget_cache() {
+            Ok(()) => {
+                say!("Deleted memory made whole of snapshot: {}", snapshot.info.name)?;
+                freed += cache;
             }
             Err(error) => complain(&error.into()),
         }
