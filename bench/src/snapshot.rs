@@ -123,10 +123,7 @@ fn restores(lab: &Lab, rounds: usize) {
         lab.remove("source");
         lab.forget("warm");
     }
-    let rows = [
-        row("the first time, which makes its memory whole", &first),
-        row("later", &later),
-    ];
+    let rows = [row("the first time, which makes its memory whole", &first), row("later", &later)];
     print("Restore to the first answer, 32 MiB own", &headings("restore; exec true"), &rows);
 }
 
@@ -141,7 +138,8 @@ fn forks(lab: &Lab, rounds: usize) {
         lab.boxwood(["fork", "-n", &number, "--name", "try", "source"]).output().exits(0);
         forked.add(began.elapsed());
         let names: Vec<String> = (1..=CHILDREN).map(|number| format!("try-{number}")).collect();
-        let asked: Vec<Running> = names.iter().map(|name| lab.exec([name, "true"]).spawn()).collect();
+        let asked: Vec<Running> =
+            names.iter().map(|name| lab.exec([name, "true"]).spawn()).collect();
         asked.into_iter().for_each(|running| drop(running.wait().exits(0)));
         answered.add(began.elapsed());
         for name in &names {
@@ -173,7 +171,8 @@ fn epochs(lab: &Lab, rounds: usize) {
     for _ in 0..rounds {
         for (size, sample) in sizes.iter().zip(&mut samples) {
             let run = lab.run(["--timings", "-m", size, "busybox", "true"]).output().exits(0);
-            let reborn = run.complaint().lines().filter_map(step).find(|(name, _)| name == "reborn");
+            let reborn =
+                run.complaint().lines().filter_map(step).find(|(name, _)| name == "reborn");
             sample.add_ms(reborn.map_or(f64::NAN, |(_, at)| at));
         }
     }
@@ -194,7 +193,8 @@ fn memory_mb(pid: u32) -> [f64; 2] {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let sum = |fields: &[&str]| -> f64 {
         let lines = text.lines().filter(|line| fields.iter().any(|field| line.starts_with(field)));
-        let kib = lines.filter_map(|line| line.split_ascii_whitespace().nth(1)?.parse::<f64>().ok());
+        let kib =
+            lines.filter_map(|line| line.split_ascii_whitespace().nth(1)?.parse::<f64>().ok());
         kib.sum::<f64>() * 1024.0 / 1e6
     };
     [sum(&["Private_Clean:", "Private_Dirty:"]), sum(&["Pss:"])]

@@ -42,11 +42,11 @@ mod wait;
 use std::path::PathBuf;
 
 pub use attach::Attached;
-pub use carry::Imported;
 pub use boxwood_image as image;
 pub use boxwood_setup as setup;
 pub use boxwood_state as state;
 pub use boxwood_vmm as vmm;
+pub use carry::Imported;
 pub use error::Error;
 pub use events::{EventFilter, Events, EventsRequest};
 pub use examine::examine;

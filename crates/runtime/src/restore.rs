@@ -12,8 +12,8 @@ use boxwood_state::{
     SnapshotRef, TemplateRef, Text,
 };
 use boxwood_types::{BoxId, BoxName, RestartPolicy};
-use boxwood_vmm::{Engine, make_overlay};
 use boxwood_vmm::snapshot::{Frozen, layer, link_or_copy};
+use boxwood_vmm::{Engine, make_overlay};
 
 use crate::request::{check_env, join_env};
 use crate::snapshot::Capture;

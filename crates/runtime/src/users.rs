@@ -22,7 +22,8 @@ impl Runtime {
     /// When the home can't be read.
     pub fn image_users(&self, broken: &mut dyn FnMut(Error)) -> Result<ImageUsers, Error> {
         let boxes = self.list(broken)?;
-        let boxes = boxes.into_iter().map(|one| (one.spec.image.id, format!("box {}", one.spec.name)));
+        let boxes =
+            boxes.into_iter().map(|one| (one.spec.image.id, format!("box {}", one.spec.name)));
         let snapshots = self.snapshots(broken)?.into_iter();
         let snapshots =
             snapshots.map(|one| (one.info.source.image.id, format!("snapshot {}", one.info.name)));

@@ -64,8 +64,16 @@ fn s1_a_damaged_file_of_a_snapshot_is_found_before_use() {
     lab.boxwood(["snapshot", "verify", "warm"]).output().exits(0).quietly().prints("warm\n");
     let names = files(&folder);
     let expected = [
-        "base", "disk.0", "disk.1", "disk.2", "manifest.json", "manifest.sha256", "pages.0",
-        "pages.1", "sketch.json", "snapshot.json", "state",
+        "base",
+        "disk.0",
+        "disk.1",
+        "manifest.json",
+        "manifest.sha256",
+        "pages.0",
+        "pages.1",
+        "sketch.json",
+        "snapshot.json",
+        "state",
     ];
     assert_eq!(names, expected);
     let is_found = |name: &str| {
@@ -153,8 +161,13 @@ fn s1_what_a_snapshot_can_be_made_of_again_is_pruned() {
 #[test]
 fn s1_a_snapshot_of_another_qemu_is_refused_and_its_disk_is_of_use() {
     let lab = Lab::with(StoreKind::OwnTemplates);
-    let qemu = lab.folder().join("qemu");
+    // It looks for its parts beside itself.
+    let (bin, qemu) = (lab.folder().join("bin"), lab.folder().join("bin/qemu"));
+    fs::create_dir(&bin).unwrap();
     fs::copy("/usr/bin/qemu-system-x86_64", &qemu).unwrap();
+    for part in ["lib", "share"] {
+        std::os::unix::fs::symlink(Path::new("/usr").join(part), lab.folder().join(part)).unwrap();
+    }
     let with = |args: &[&str]| lab.boxwood(args).env("BOXWOOD_QEMU", &qemu);
     let main = "cat /kept 2>/dev/null; echo kept > /kept; echo ready; sleep 600";
     let run = ["run", "-d", "-m", "128m", "--name", "web", "busybox", "sh", "-c", main];
@@ -173,6 +186,7 @@ fn s1_a_snapshot_of_another_qemu_is_refused_and_its_disk_is_of_use() {
     // It was replaced by an upgrade.
     let file = File::options().write(true).open(&qemu).unwrap();
     file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    drop(file);
     let upgraded = with(&["restore", "warm"]).output();
     drop(upgraded.refused(&["another build of", path, "restore --disk-only"]));
     boxes.is_still(&lab.home().join("boxes"));

@@ -49,8 +49,7 @@ fn s2_what_is_on_its_way_while_a_box_is_captured_arrives_once_and_whole() {
             session
         };
         let waiting: Vec<Running> = halves.iter().map(half).collect();
-        let mut screen =
-            lab.terminal(["exec", "-it", "source", "sh", "-c", "seq 1 60000; read x"]);
+        let mut screen = lab.terminal(["exec", "-it", "source", "sh", "-c", "seq 1 60000; read x"]);
         for number in 0..3 {
             lab.snapshot("source", &format!("number-{number}"));
         }
@@ -94,7 +93,8 @@ fn s2_in_a_restored_box_main_and_what_was_detached_go_on_and_what_was_attached_e
     lab.snapshot("source", "warm");
     lab.restored("warm", "clone");
     // A client that died is told of by HUP, and TERM after 2 s.
-    let told = "until [ \"$(sort /told | uniq -c | tr -d '\\n ')\" = 2HUP2TERM ]; do sleep 0.1; done";
+    let told =
+        "until [ \"$(sort /told | uniq -c | tr -d '\\n ')\" = 2HUP2TERM ]; do sleep 0.1; done";
     lab.exec(["--timeout", "30s", "clone", "sh", "-c", told]).output().exits(0);
     let beats = "rm /beats; until [ -e /beats ]; do sleep 0.1; done";
     lab.exec(["--timeout", "30s", "clone", "sh", "-c", beats]).output().exits(0);
@@ -328,7 +328,10 @@ fn s3_every_kind_of_box_goes_on_as_what_it_is() {
     lab.boxwood(["restore", "-d", "warm"]).output().exits(125);
     let restore = ["restore", "--name", "clone", "-l", "kind=clone", "-e", "NEW=1", "warm"];
     lab.boxwood(restore).output().exits(0);
-    assert_eq!(lab.inspect("clone", "{{.Config.Labels.kind}} {{.Config.Hostname}}"), "clone own.name");
+    assert_eq!(
+        lab.inspect("clone", "{{.Config.Labels.kind}} {{.Config.Hostname}}"),
+        "clone own.name"
+    );
     lab.exec(["clone", "sh", "-c", "echo $NEW $HOSTNAME"]).output().prints("1 own.name\n");
     let mut screen = lab.terminal(["attach", "clone"]);
     screen.types("echo n=$n; nproc; exit $n\n");

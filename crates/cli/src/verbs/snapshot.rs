@@ -186,7 +186,8 @@ fn export(runtime: &Runtime, snapshot: &Snapshot, output: Option<&Path>) -> anyh
         file.sync_all()?;
         Ok(fs::rename(&half, path)?)
     };
-    made().inspect_err(|_| drop(fs::remove_file(&half)))
+    made()
+        .inspect_err(|_| drop(fs::remove_file(&half)))
         .with_context(|| format!("can't write {}", path.display()))
 }
 
@@ -208,7 +209,9 @@ fn import(
     let imported = runtime.import_snapshot(&mut input, name)?;
     let name = imported.snapshot.info.name;
     if let Some(why) = imported.foreign {
-        tell!("{name} can begin anew here with 'boxwood restore --disk-only', and not go on: {why}");
+        tell!(
+            "{name} can begin anew here with 'boxwood restore --disk-only', and not go on: {why}"
+        );
     }
     say!("{name}")?;
     Ok(ExitCode::SUCCESS)

@@ -61,8 +61,11 @@ pub fn export(dir: &Path, out: &mut dyn Write) -> Result<(), Error> {
         let path = paths.named(name);
         let file = File::open(&path).map_err(Error::io("open", &path))?;
         let pieces = sparse::extents(&file, PIECES).map_err(Error::io("read", &path))?;
-        let map: Vec<u8> =
-            pieces.iter().flat_map(|piece| [piece.start, piece.end]).flat_map(u64::to_le_bytes).collect();
+        let map: Vec<u8> = pieces
+            .iter()
+            .flat_map(|piece| [piece.start, piece.end])
+            .flat_map(u64::to_le_bytes)
+            .collect();
         let map_name = format!("{name}.map");
         append(&mut archive, &map_name, map.len() as u64, &mut &*map).map_err(failed("export"))?;
         let size = pieces.iter().map(|piece| piece.end - piece.start).sum();
@@ -128,7 +131,8 @@ pub fn import(
     if hex(&Sha256::digest(&text)).as_bytes() != digest {
         return Err(none("its manifest is damaged"));
     }
-    let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| none(&error.to_string()))?;
+    let manifest: Manifest =
+        serde_json::from_slice(&text).map_err(|error| none(&error.to_string()))?;
     check_names(&manifest.files, others)?;
     for (name, said) in &manifest.files {
         let map = entries.small(&format!("{name}.map"), PIECES as u64 * 16)?;
@@ -145,8 +149,8 @@ pub fn import(
     entries.end()?;
     for (name, bytes) in [(MANIFEST, text), (DIGEST, digest)] {
         let path = paths.named(name);
-        let written =
-            File::create_new(&path).and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()));
+        let written = File::create_new(&path)
+            .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()));
         written.map_err(Error::io("write", &path))?;
     }
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("write", dir))?;
@@ -208,7 +212,8 @@ impl<'a, R: Read> Entries<'a, R> {
                 entry.read_exact(bytes).map_err(no_archive)?;
                 // A hole takes no space, whatever the map says.
                 if bytes.iter().any(|byte| *byte != 0) {
-                    file.write_all_at(bytes, at).map_err(|error| Error::prepare("a snapshot")(error))?;
+                    file.write_all_at(bytes, at)
+                        .map_err(|error| Error::prepare("a snapshot")(error))?;
                 }
                 at += bytes.len() as u64;
             }
@@ -333,7 +338,9 @@ mod tests {
         for good in ["base", "state", "sketch.json", "pages.0", "pages.63", "disk.64"] {
             assert!(check(good, 1).is_ok(), "{good}");
         }
-        for bad in ["", "ram", "verified", "../x", "/x", "pages.64", "pages.00", "pages.+1", "disk.65"] {
+        for bad in
+            ["", "ram", "verified", "../x", "/x", "pages.64", "pages.00", "pages.+1", "disk.65"]
+        {
             assert!(check(bad, 1).is_err(), "{bad}");
         }
         assert!(check("base", LARGEST + 1).is_err());

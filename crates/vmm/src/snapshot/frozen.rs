@@ -107,7 +107,10 @@ impl Frozen {
         let binding = &self.sketch.binding;
         let said = |engine: &Engine| format!("{} ({})", engine.path().display(), engine.version());
         let reason = if binding.accelerator != accelerator {
-            format!("it was captured with {}, and boxes run with {accelerator}", binding.accelerator)
+            format!(
+                "it was captured with {}, and boxes run with {accelerator}",
+                binding.accelerator
+            )
         } else if binding.engine != *engine {
             let (was, is) = (said(&binding.engine), said(engine));
             format!("it was captured with the QEMU {was}, and boxes run with {is}")
@@ -249,9 +252,8 @@ fn check(dir: &Path, depth: Depth, part: Part, cache: &Path) -> Result<Part, Err
     if known.is_some_and(|known| stamp.as_ref() == Ok(&known)) {
         return Ok(has);
     }
-    let of_memory = |name: &str| {
-        ["base", "state", SKETCH].contains(&name) || name.starts_with("pages.")
-    };
+    let of_memory =
+        |name: &str| ["base", "state", SKETCH].contains(&name) || name.starts_with("pages.");
     let wanted = manifest.files.iter();
     let mut wanted = wanted.filter(|(name, _)| part == Part::Everything || !of_memory(name));
     wanted.try_for_each(|(name, said)| check_file(&paths, name, said)).map_err(&unfit)?;

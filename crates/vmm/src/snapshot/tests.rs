@@ -146,7 +146,9 @@ async fn s1_a_flipped_byte_anywhere_is_found_before_use() {
         let error = chain(&Frozen::open(&directory, &directory).await.unwrap_err());
         assert!(error.contains("is damaged"), "{name}: {error}");
         file.write_all_at(&whole[at..=at], at as u64).unwrap();
-        Frozen::open(&directory, &directory).await.unwrap_or_else(|e| panic!("{name}: {}", chain(&e)));
+        Frozen::open(&directory, &directory)
+            .await
+            .unwrap_or_else(|e| panic!("{name}: {}", chain(&e)));
     }
 }
 
