@@ -12,6 +12,7 @@ mod events;
 mod exec;
 mod exec_bad_input;
 mod exec_ends;
+mod exec_hostile;
 mod exec_many;
 mod health;
 mod images;

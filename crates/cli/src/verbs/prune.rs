@@ -53,7 +53,8 @@ fn agreed(templates: bool) -> anyhow::Result<bool> {
 }
 
 async fn prune_boxes(runtime: &Runtime) -> anyhow::Result<u64> {
-    let mut listed = runtime.list(&mut |error| complain(&error.into()))?;
+    let listed = runtime.list(&mut |error| complain(&error.into()))?;
+    let mut listed = runtime.settle(listed).await;
     listed.retain(|one| !one.record.state.is_live());
     let mut freed = 0;
     for one in listed {
