@@ -55,3 +55,17 @@ fn g7_a_command_that_is_killed_before_it_runs_was_not_started() {
     }
     lab.remove("web");
 }
+
+#[test]
+fn g4_a_bomb_of_processes_is_ended_when_its_time_is_up() {
+    let lab = Lab::new();
+    lab.idle("web");
+    let bomb = "b(){ b|b & }; b; sleep 100";
+    let began = Instant::now();
+    let run = lab.exec(["--timeout", "2s", "web", "sh", "-c", bomb]).within(BOUNDED).output();
+    // Later than that its shim would say that nobody knows what became of it.
+    run.exits(124);
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    lab.exec(["web", "echo", "well"]).within(BOUNDED).output().exits(0).prints("well\n");
+    lab.remove("web");
+}

@@ -95,6 +95,33 @@ pub(crate) fn child_signals() -> Result<OwnedFd, Errno> {
     }
 }
 
+/// Goes before the box's processes, however many there are, but lets one that runs finish its turn: else
+/// who writes little at a time would be interrupted for each piece of it (SCHED_BATCH, sched(7)). What is
+/// started gets no part of the priority, and [`take_turns`] gives it the policy.
+pub(crate) fn go_first() -> Result<(), Errno> {
+    const RESET_ON_FORK: libc::c_int = 0x4000_0000;
+    schedule(libc::SCHED_BATCH | RESET_ON_FORK)?;
+    // SAFETY: setpriority reads no memory.
+    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+/// Gives this process the policy that processes have.
+fn take_turns() -> Result<(), Errno> {
+    schedule(libc::SCHED_OTHER)
+}
+
+fn schedule(policy: libc::c_int) -> Result<(), Errno> {
+    let none = libc::sched_param { sched_priority: 0 };
+    // SAFETY: it changes how this thread is scheduled, and reads `none`.
+    match unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const none) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
 /// Gives SIGPIPE its default back, which std took: the box's processes inherit it. PID 1 itself is
 /// spared default actions by the kernel and gets EPIPE.
 pub(crate) fn default_sigpipe() {

@@ -15,7 +15,7 @@ use rustix::process::{Gid, Pid, RawPid, Signal, Uid, WaitOptions};
 use rustix::thread::futex;
 use rustix::time::Timespec;
 
-use super::last_errno;
+use super::{last_errno, take_turns};
 
 /// What a new process is, ready for a child that may not allocate.
 pub(crate) struct Program<'a> {
@@ -308,6 +308,7 @@ fn set_up(program: &Program<'_>) -> Result<(), Errno> {
         rustix::process::ioctl_tiocsctty(terminal)?;
     }
     unblock_signals()?;
+    take_turns()?;
     // Not by path: the new root covers ours, and a chroot into it is none to the kernel, so that
     // the box's processes may make user namespaces.
     rustix::process::fchdir(program.root)?;
