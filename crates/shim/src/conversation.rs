@@ -42,7 +42,9 @@ pub(crate) async fn converse(
     starter: Option<UnixStream>,
     ears: &mut Ears,
 ) -> ExitRecord {
-    let link = Link::new();
+    let counters = supervisor.announcer.counters.clone();
+    counters.begin_run();
+    let link = Link::new(counters);
     let streams = link.open(MAIN_PORT).and_then(|main| Ok((main, link.open(CONTROL_PORT)?)));
     let (main, control) = match streams {
         Ok(streams) => streams,

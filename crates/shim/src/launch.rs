@@ -7,6 +7,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
+use boxwood_state::metrics::{Counter, Timing};
 use boxwood_state::{Client, ExitRecord, Home, Record, ShimIdentity, StateError, log};
 use boxwood_types::BoxId;
 use tokio::net::UnixStream;
@@ -75,7 +76,7 @@ pub(crate) async fn launch(
         dir,
         spec,
         record,
-        output: Rc::new(Output::new(log)),
+        output: Rc::new(Output::new(log, announcer.counters.clone())),
         waiters: Vec::new(),
         curious: Vec::new(),
         asker: None,
@@ -132,6 +133,9 @@ async fn run_vm(
 ) -> Ended {
     let (vm, exit) = match restore_vm(supervisor, console).await {
         Ok(mut vm) => {
+            let counters = &supervisor.announcer.counters;
+            counters.add(Counter::Restores, 1);
+            counters.took(Timing::Restore, vm.timings().running);
             supervisor.record.vmm_pid = Some(vm.pid());
             supervisor.run.vm = vm.identity().ok();
             let exit = converse(supervisor, &mut vm, starter, ears).await;

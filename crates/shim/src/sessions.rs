@@ -6,9 +6,11 @@
 //! aborted, and the guest ends the session (contract G6).
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use boxwood_state::control::{Exec, Reply, SessionEnd};
 use boxwood_state::events::Action;
+use boxwood_state::metrics::{Counter, Timing};
 use boxwood_state::{Client, Text};
 use boxwood_types::ExitStatus;
 use boxwood_wire::frame::{self, EXEC_PORT, Frame, Kind, PTY_PORT};
@@ -68,6 +70,7 @@ impl Relays {
                     announcer: announcer.clone(),
                     id: stream.id(),
                     command: words.join(" "),
+                    asked: Instant::now(),
                 };
                 news.created();
                 self.adopt(relay(start, stream, caller, news));
@@ -92,6 +95,7 @@ struct News {
     announcer: Announcer,
     id: u32,
     command: String,
+    asked: Instant,
 }
 
 impl News {
@@ -100,6 +104,9 @@ impl News {
     }
 
     fn started(&self) {
+        let counters = &self.announcer.counters;
+        counters.add(Counter::Execs, 1);
+        counters.took(Timing::Exec, self.asked.elapsed());
         self.announcer.say(&Action::ExecStart(self.id, self.command.clone()));
     }
 

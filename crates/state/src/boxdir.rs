@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use boxwood_types::BoxId;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
+use crate::metrics::{Counter, Counters, OF_BOX};
 use crate::segments::Segments;
 use crate::{BoxSpec, Health, Record, StateError, atomic};
 
@@ -138,6 +139,11 @@ impl BoxDir {
         }
     }
 
+    /// What is counted about it. Only the one who holds the lock counts.
+    pub fn counters(&self) -> Counters {
+        Counters::open(&self.file(OF_BOX))
+    }
+
     /// Takes the box's lock if nobody holds it, not even to look.
     ///
     /// # Errors
@@ -263,6 +269,7 @@ impl NewBox {
         Segments::of(&log).make().map_err(StateError::io("make", &log))?;
         atomic::replace(directory, SPEC, spec)?;
         atomic::replace(directory, RECORD, &Record::created())?;
+        Counters::open(&directory.join(OF_BOX)).add(Counter::BoxesRegistered, 1);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let handle = rustix::fs::open(directory, flags, Mode::empty())
             .map_err(StateError::os("open", directory))?;

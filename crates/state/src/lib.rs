@@ -15,6 +15,7 @@ pub mod events;
 mod health;
 mod home;
 pub mod log;
+pub mod metrics;
 mod record;
 mod segments;
 mod spec;

@@ -20,6 +20,7 @@ mod leaving;
 mod lifecycle;
 mod logs;
 mod main_process;
+mod metrics;
 mod ordinary_user;
 mod owners;
 mod pausing;

@@ -6,6 +6,7 @@ use boxwood_state::StopPolicy;
 use boxwood_state::clock::Moment;
 use boxwood_state::control::Reply;
 use boxwood_state::events;
+use boxwood_state::metrics::{Counter, Timing};
 use boxwood_types::{BoxState, HealthStatus};
 use boxwood_vmm::{Error as VmError, Vm};
 use boxwood_wire::message::ControlRequest;
@@ -36,6 +37,12 @@ impl Supervisor {
             Action::PersistHealth(health) => {
                 self.record.health = Some(health);
                 self.persist(BoxState::Running);
+                let turned = match health {
+                    HealthStatus::Healthy => Some(Counter::TurnedHealthy),
+                    HealthStatus::Unhealthy => Some(Counter::TurnedUnhealthy),
+                    HealthStatus::Starting => None,
+                };
+                turned.inspect(|turned| self.announcer.counters.add(*turned, 1));
                 self.announcer.say(&events::Action::Health(health.word()));
             }
             Action::Pause => {
@@ -97,6 +104,7 @@ impl Supervisor {
             note!("{}", boxwood_types::chain(&error));
         }
         if first {
+            self.announcer.counters.took(Timing::Start, self.run.steps.elapsed());
             self.announcer.say(&events::Action::Start);
         }
         if first && let Some(starter) = &self.run.starter {
