@@ -101,6 +101,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    boxwood_runtime::state::prepare_failpoints();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -62,6 +62,7 @@ impl Runtime {
         let Some(corrected) = record.recovered(&clock::host_boot_id(), now) else {
             return Ok(Some(record));
         };
+        boxwood_state::failpoint("recover: lost box seen");
         match dir.write_record(&corrected) {
             // It is as true as it can be, and making room must stay possible: the next command
             // writes it down.

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use boxwood_state::events::Action;
-use boxwood_state::{Client, ExitRecord};
+use boxwood_state::{Client, ExitRecord, failpoint};
 use boxwood_types::{ExitReason, ExitStatus, chain};
 use boxwood_vmm::Vm;
 use boxwood_wire::frame::{CONTROL_PORT, MAIN_PORT};
@@ -113,6 +113,7 @@ impl Conversation {
             let hello = greeting::hello(&self.hostname)?;
             let early = greeting::greet(&mut channel, hello, self.link.take_output()).await?;
             self.steps.mark("reborn");
+            failpoint("shim: guest greeted");
             tokio::task::spawn_local(self.link.clone().run(channel, early));
             Ok::<(), greeting::GreetingError>(())
         };

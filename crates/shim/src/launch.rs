@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use boxwood_state::metrics::{Counter, Timing};
-use boxwood_state::{Client, ExitRecord, Home, Record, ShimIdentity, StateError, log};
+use boxwood_state::{Client, ExitRecord, Home, Record, ShimIdentity, StateError, failpoint, log};
 use boxwood_types::BoxId;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -55,6 +55,7 @@ pub(crate) async fn launch(
     let home = Home::open(home)?;
     let dir = home.get(id)?.ok_or_else(|| StateError::NoSuchBox(id.short().to_owned()))?;
     let spec = dir.spec()?;
+    failpoint("shim: box opened");
     let told = Told::listen().map_err(system("listen for signals"))?;
     let alive = pipe::Receiver::from_owned_fd(inherited.alive)
         .map_err(system("watch the starting client"))?;
@@ -88,8 +89,11 @@ pub(crate) async fn launch(
         partings: JoinSet::new(),
     };
     supervisor.begin();
+    failpoint("shim: starting written");
     let exit = keep(&mut supervisor, console, starter, &mut ears).await;
+    failpoint("shim: end written");
     drop(inherited.lock);
+    failpoint("shim: lock let go");
     supervisor.say_goodbye(exit, &mut ears.asked).await;
     Ok(())
 }
@@ -133,6 +137,7 @@ async fn run_vm(
 ) -> Ended {
     let (vm, exit) = match restore_vm(supervisor, console).await {
         Ok(mut vm) => {
+            failpoint("shim: vm restored");
             let counters = &supervisor.announcer.counters;
             counters.add(Counter::Restores, 1);
             counters.took(Timing::Restore, vm.timings().running);

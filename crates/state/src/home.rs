@@ -10,7 +10,7 @@ use rustix::fs::FlockOperation;
 
 use crate::events::{Action, Event, Journal};
 use crate::metrics::{Tally, Totals};
-use crate::{BoxDir, BoxSpec, NewBox, StateError};
+use crate::{BoxDir, BoxSpec, NewBox, StateError, failpoint};
 
 /// Directories that are being made or removed start with this; nobody takes them for boxes.
 const UNFINISHED: &str = ".";
@@ -70,11 +70,14 @@ impl Home {
     pub fn create(&self, spec: &BoxSpec) -> Result<NewBox, StateError> {
         let creating = self.guard(FlockOperation::LockShared)?;
         let new = NewBox::make(&self.boxes(), spec)?;
+        failpoint("create: directory made");
         self.take_name(spec).inspect_err(|_| new.discard())?;
+        failpoint("create: name taken");
         let new = new.publish().inspect_err(|_| {
             // The error at hand says what happened; a name without a box is free (take_name).
             let _ = fs::remove_file(self.name_path(&spec.name));
         })?;
+        failpoint("create: published");
         drop(creating);
         Ok(new)
     }
@@ -146,16 +149,16 @@ impl Home {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(StateError::io("remove", path)(error)),
         }
+        failpoint("remove: renamed");
         if counting.is_ok() {
             let _ = Totals::of(&self.root).take(held.id(), |id| self.gone(id));
         }
         drop(counting);
-        if let Some(name) = name
-            && fs::read_link(&name).is_ok_and(|target| target.as_os_str() == held.id().as_str())
-        {
-            let removed = fs::remove_file(&name);
-            removed.map_err(StateError::io("remove the name", &name))?;
+        failpoint("remove: counters kept");
+        if let Some(name) = name {
+            self.free_name(&name, held.id())?;
         }
+        failpoint("remove: name freed");
         fs::remove_dir_all(&gone).map_err(StateError::io("remove", &gone))
     }
 
@@ -181,10 +184,17 @@ impl Home {
         let Some(_alone) = self.try_guard_exclusive()? else { return Ok(()) };
         for path in unfinished {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if let Some(Ok(id)) = name.strip_prefix(GONE).map(str::parse)
+            let of = |prefix| name.strip_prefix(prefix)?.parse::<BoxId>().ok();
+            if let Some(id) = of(GONE)
                 && let Ok(_counting) = self.metrics(FlockOperation::LockExclusive)
             {
                 let _ = Totals::of(&self.root).take(&id, |id| self.gone(id));
+            }
+            // Its name leads nowhere, unless somebody has taken it since.
+            if let Some(id) = of(GONE).or_else(|| of(NewBox::PREFIX))
+                && let Some(name) = self.name_of(&id)
+            {
+                let _ = self.free_name(&name, &id);
             }
             let _ = fs::remove_dir_all(path);
         }
@@ -253,6 +263,16 @@ impl Home {
         change(&mut spec);
         dir.write_spec(&spec)?;
         Ok(spec)
+    }
+
+    /// Takes a name from a box that is gone, if it still leads there.
+    fn free_name(&self, name: &Path, id: &BoxId) -> Result<(), StateError> {
+        // Whoever wants the name may have it by now: looking and removing must be one step.
+        let _one_at_a_time = self.naming()?;
+        if fs::read_link(name).is_ok_and(|target| target.as_os_str() == id.as_str()) {
+            fs::remove_file(name).map_err(StateError::io("remove the name", name))?;
+        }
+        Ok(())
     }
 
     /// The name that leads to a box which can't say it itself.

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod control;
 mod error;
 pub mod events;
+mod failpoint;
 mod health;
 mod home;
 pub mod log;
@@ -23,6 +24,7 @@ mod text;
 
 pub use boxdir::{BoxDir, NewBox, Owner};
 pub use error::StateError;
+pub use failpoint::{failpoint, prepare_failpoints};
 pub use health::{Health, HealthSpec, Probe, ProbeResult};
 pub use home::Home;
 pub use record::{ExitRecord, Record, ShimIdentity};

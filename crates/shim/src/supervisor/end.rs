@@ -7,7 +7,7 @@ use boxwood_state::clock::Moment;
 use boxwood_state::control::Reply;
 use boxwood_state::events::Action;
 use boxwood_state::metrics::Counter;
-use boxwood_state::{AfterExit, ExitRecord};
+use boxwood_state::{AfterExit, ExitRecord, failpoint};
 use boxwood_types::{BoxState, ExitReason, ExitStatus};
 use boxwood_vmm::{Ended as vm, Vm};
 use tokio::sync::mpsc;
@@ -47,6 +47,7 @@ impl Supervisor {
                 vm::NotOurs => Counter::ChildrenVanished,
             };
             self.announcer.counters.add(counter, 1);
+            failpoint("shim: vm ended");
         }
         self.explain(&mut exit);
         self.record.finished = Some(Moment::now());
@@ -62,6 +63,7 @@ impl Supervisor {
                 self.persist(BoxState::Restarting);
                 self.announcer.counters.add(Counter::Restarts, 1);
                 self.announce_death(exit.reason, &die);
+                failpoint("shim: restarting written");
                 Ended::ForNow { exit, at }
             }
         }

@@ -183,3 +183,22 @@ fn h12_what_a_box_has_counted_stays_when_it_is_removed_and_counts_once() {
     let (_four, _lock) = make(4, "four");
     assert_eq!(seen(), (1, 0, 0));
 }
+
+#[test]
+fn h1_a_creation_or_removal_that_was_killed_leaves_no_name_behind() {
+    let (_directory, home) = home();
+    let names = || std::fs::read_dir(home.root().join("names")).unwrap().count();
+    let (one, lock) = home.create(&spec(1, "one")).unwrap().into_parts().unwrap();
+    std::fs::rename(one.path(), home.boxes().join(format!(".gone-{}", one.id()))).unwrap();
+    drop(lock);
+    let two = spec(2, "two");
+    std::fs::create_dir(home.boxes().join(format!(".new-{}", two.id))).unwrap();
+    symlink(two.id.as_str(), home.name_path(&two.name)).unwrap();
+    let (_three, _lock) = home.create(&spec(3, "three")).unwrap().into_parts().unwrap();
+    // Somebody else has this name by now.
+    std::fs::create_dir(home.boxes().join(format!(".gone-{}", spec(4, "three").id))).unwrap();
+    assert_eq!(names(), 3);
+    home.sweep().unwrap();
+    assert_eq!(names(), 1);
+    assert!(home.find("three").is_ok());
+}

@@ -56,6 +56,7 @@ impl<'a> Totals<'a> {
         sum.tally.add(&counters::tally(&own));
         sum.added = Some(id.clone());
         atomic::replace_unsynced(self.home, FILE, &sum)?;
+        crate::failpoint("remove: counters added");
         let _ = fs::remove_file(&own);
         Ok(())
     }
