@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod crashes;
+mod deaths;
 mod events;
 mod exec;
 mod exec_bad_input;
