@@ -29,6 +29,7 @@ mod pausing;
 mod rebirth;
 mod resources;
 mod rest;
+mod rest_adoption;
 mod rest_bad_input;
 mod rest_daemon;
 mod rest_remote;
