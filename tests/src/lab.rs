@@ -195,6 +195,12 @@ impl Lab {
         }
     }
 
+    /// A program that has boxes by the library, told where the binary is that its shims run.
+    pub fn embedding(&self, program: impl AsRef<OsStr>) -> Invocation {
+        let guest = binary::guest();
+        self.program(program).env("BOXWOOD_GUEST", guest).args([self.binary()])
+    }
+
     /// `boxwood` with these arguments, to which `wish` happens: a step of a box's life and what is done there,
     /// such as `start: shim spawned=kill`. See the state crate's failpoints.
     pub fn failing(

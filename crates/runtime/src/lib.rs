@@ -29,6 +29,7 @@ mod rename;
 mod request;
 mod restart;
 mod shim_client;
+mod shutdown;
 mod start;
 mod stats;
 mod stop;
@@ -43,6 +44,7 @@ pub use attach::Attached;
 pub use boxwood_image as image;
 pub use boxwood_setup as setup;
 pub use boxwood_state as state;
+pub use boxwood_types as types;
 pub use boxwood_vmm as vmm;
 pub use error::Error;
 pub use events::{EventFilter, Events, EventsRequest};
@@ -59,6 +61,7 @@ pub use prune::{Prune, Pruned};
 pub use remove::Force;
 pub use request::CreateRequest;
 pub use shim_client::{FromShim, ShimReader, ShimWriter};
+pub use shutdown::ShutdownOnDrop;
 pub use start::{Held, Started};
 pub use top::Processes;
 pub use update::UpdateRequest;
@@ -72,6 +75,7 @@ pub struct Runtime {
     locations: Locations,
     home: Home,
     shim: PathBuf,
+    attachments: shutdown::Attachments,
 }
 
 impl Runtime {
@@ -82,7 +86,7 @@ impl Runtime {
     /// When the home can't be made or entered.
     pub fn open(locations: Locations, shim: PathBuf) -> Result<Self, Error> {
         let home = Home::open(&locations.home)?;
-        Ok(Runtime { locations, home, shim })
+        Ok(Runtime { locations, home, shim, attachments: Default::default() })
     }
 
     /// Where everything is.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use boxwood_shim as shim;
-use boxwood_state::{BoxDir, BoxSpec, Owner, failpoint};
+use boxwood_state::{BoxDir, BoxSpec, Client, Owner, failpoint};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use tokio::net::UnixStream;
@@ -65,6 +65,9 @@ impl Held {
         sys::spawn_detached(command, &descriptors)
             .map_err(|source| Error::Spawn { id: self.spec.id.clone(), source })?;
         failpoint("start: shim spawned");
+        if self.spec.client == Client::Attached {
+            runtime.attachments.add(runtime, &self.spec.id);
+        }
         let ours = std::os::unix::net::UnixStream::from(ours);
         let connect = || -> std::io::Result<UnixStream> {
             ours.set_nonblocking(true)?;

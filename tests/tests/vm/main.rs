@@ -19,6 +19,7 @@ mod health;
 mod images;
 mod installing;
 mod leaving;
+mod library;
 mod lifecycle;
 mod logs;
 mod main_process;
