@@ -13,8 +13,16 @@ use crate::process::{Process, Watched};
 const GRACE: Duration = Duration::from_secs(3);
 
 /// What a home always has.
-const SKELETON: [&str; 6] =
-    ["boxes", "names", "events", "boxes.lock", "names.lock", "recovery.lock"];
+const SKELETON: [&str; 8] = [
+    "boxes",
+    "names",
+    "events",
+    "boxes.lock",
+    "names.lock",
+    "recovery.lock",
+    "metrics.lock",
+    "metrics.json",
+];
 
 /// Everything that is left of a lab.
 pub(crate) struct Leftovers {

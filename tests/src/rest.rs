@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::invocation::Invocation;
 use crate::lab::Lab;
 use crate::output::Output;
 use crate::running::Running;
@@ -126,9 +127,19 @@ impl Lab {
     /// When it does not serve.
     #[track_caller]
     pub fn daemon_with(&self, args: &[&str]) -> Daemon {
+        Daemon::start(self.boxwood(["serve"]).args(args))
+    }
+}
+
+impl Daemon {
+    /// A daemon that is started like this.
+    ///
+    /// # Panics
+    /// When it does not serve.
+    #[track_caller]
+    pub fn start(serve: Invocation) -> Daemon {
         // It may live as long as its test.
-        let serve = self.boxwood(["serve"]).args(args).within(Duration::from_secs(600));
-        let running = serve.spawn();
+        let running = serve.within(Duration::from_secs(600)).spawn();
         let said = running.hears("serving on ");
         let address = said.split("serving on ").nth(1).unwrap_or_default();
         let address = address.split([' ', '\n']).next().unwrap_or_default();
@@ -139,9 +150,7 @@ impl Lab {
         };
         Daemon { running, place }
     }
-}
 
-impl Daemon {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.running.pid()
@@ -202,6 +211,32 @@ impl Daemon {
     pub fn kill(self) {
         self.running.signal(Signal::KILL);
         drop(self.running.wait());
+    }
+
+    /// Asks for something with a body of JSON, or none, and does not care for the answer.
+    ///
+    /// # Panics
+    /// When nobody is there.
+    #[track_caller]
+    pub fn send(&self, line: &str, body: &str) {
+        let mut wire = self.connect();
+        let (kind, length) = ("Content-Type: application/json\r\n", body.len());
+        let head = format!("{line} HTTP/1.1\r\nHost: box\r\nConnection: close\r\n{kind}");
+        let sent =
+            wire.write_all(format!("{head}Content-Length: {length}\r\n\r\n{body}").as_bytes());
+        sent.expect("a small request is taken at once");
+        // Until there is an answer, or nobody who could give one.
+        let _ = wire.read_to_end(&mut Vec::new());
+    }
+
+    /// It is killed, and not by the test.
+    ///
+    /// # Panics
+    /// When it is not.
+    #[track_caller]
+    pub fn was_killed(self) {
+        let ended = self.running.wait();
+        assert_eq!(ended.signal(), Some(Signal::KILL.as_raw()), "{ended:?}");
     }
 
     /// A connection.

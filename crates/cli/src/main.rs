@@ -75,6 +75,7 @@ enum Verb {
     Events(verbs::events::Args),
     Top(verbs::top::Args),
     Stats(verbs::stats::Args),
+    Metrics(verbs::metrics::Args),
     Stop(verbs::stop::Args),
     Kill(verbs::kill::Args),
     Restart(verbs::restart::Args),
@@ -103,6 +104,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    boxwood_runtime::state::prepare_failpoints();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -141,6 +143,7 @@ fn local(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Events(args) => verbs::events::run(args),
         Verb::Top(args) => verbs::top::run(&args),
         Verb::Stats(args) => verbs::stats::run(&args),
+        Verb::Metrics(args) => verbs::metrics::run(&args),
         Verb::Stop(args) => verbs::stop::run(&args),
         Verb::Kill(args) => verbs::kill::run(&args),
         Verb::Restart(args) => verbs::restart::run(&args),

@@ -41,6 +41,13 @@ pub(crate) fn run(host: Host, verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::Update(args) => verbs::update::remote(args, client).await,
             Verb::Rmi(args) => verbs::rmi::remote(&args, client).await,
             Verb::Version(args) => verbs::version::remote(&args, client).await,
+            Verb::Events(args) => verbs::events::remote(args, client).await,
+            Verb::Top(args) => verbs::top::remote(&args, client).await,
+            Verb::Stats(args) => verbs::stats::remote(&args, client).await,
+            Verb::Metrics(args) => verbs::metrics::remote(&args, client).await,
+            Verb::Prune(args) => verbs::prune::remote(&args, client).await,
+            Verb::Template(args) => verbs::template::remote(&args, client).await,
+            // These are about the host they are run on.
             _ => bail!("this verb can't be asked of a daemon: run it on that host, without --host"),
         }
     })

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 
 use boxwood_state::events::Action;
-use boxwood_state::{BoxSpec, NewBox, StateError};
+use boxwood_state::{BoxSpec, NewBox, StateError, failpoint};
 use boxwood_types::{BoxId, BoxName};
 
 use crate::request::Resolved;
@@ -30,7 +30,9 @@ impl Runtime {
         let held = Held { dir, spec, owner };
         match make_disk(&held, prepared) {
             Ok(()) => {
+                failpoint("create: disk made");
                 self.home.announce(&held.spec, &Action::Create);
+                failpoint("create: announced");
                 Ok(held)
             }
             Err(error) => {

@@ -99,6 +99,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// There is no event loop, or no thread for one.
+    #[error("can't start the event loop")]
+    NoLoop(#[source] io::Error),
     /// The shim could not be started.
     #[error("can't start the shim of box {}", id.short())]
     Spawn {

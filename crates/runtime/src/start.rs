@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use boxwood_shim as shim;
-use boxwood_state::{BoxDir, BoxSpec, Owner};
+use boxwood_state::{BoxDir, BoxSpec, Client, Owner, failpoint};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use tokio::net::UnixStream;
@@ -61,8 +61,13 @@ impl Held {
         // In the order of the shim's STARTER_FD, LOCK_FD, ALIVE_FD and LISTENER_FD.
         let Owner { lock, listener } = self.owner;
         let descriptors = [theirs, lock.into(), their_end, listener.into()];
+        failpoint("start: before the shim");
         sys::spawn_detached(command, &descriptors)
             .map_err(|source| Error::Spawn { id: self.spec.id.clone(), source })?;
+        failpoint("start: shim spawned");
+        if self.spec.client == Client::Attached {
+            runtime.attachments.add(runtime, &self.spec.id);
+        }
         let ours = std::os::unix::net::UnixStream::from(ours);
         let connect = || -> std::io::Result<UnixStream> {
             ours.set_nonblocking(true)?;

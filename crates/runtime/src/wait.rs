@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use boxwood_state::control::Request;
-use boxwood_state::{BoxDir, ExitRecord};
+use boxwood_state::{BoxDir, ExitRecord, failpoint};
 use boxwood_types::BoxState;
 
 use crate::{Error, Listed, Runtime, shim_client};
@@ -103,7 +103,9 @@ impl Runtime {
         within: Duration,
     ) -> Result<ExitRecord, Error> {
         let ended = async {
-            if let Some((mut reader, _writer)) = shim_client::ask(dir, request).await?
+            let asked = shim_client::ask(dir, request).await?;
+            failpoint("end: shim asked");
+            if let Some((mut reader, _writer)) = asked
                 && let Some(exit) = reader.ended().await?
             {
                 return Ok(exit);

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
-use boxwood_state::{Client, ExitRecord, Home, Record, ShimIdentity, StateError, log};
+use boxwood_state::metrics::{Counter, Timing};
+use boxwood_state::{Client, ExitRecord, Home, Record, ShimIdentity, StateError, failpoint, log};
 use boxwood_types::BoxId;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -54,6 +55,7 @@ pub(crate) async fn launch(
     let home = Home::open(home)?;
     let dir = home.get(id)?.ok_or_else(|| StateError::NoSuchBox(id.short().to_owned()))?;
     let spec = dir.spec()?;
+    failpoint("shim: box opened");
     let told = Told::listen().map_err(system("listen for signals"))?;
     let alive = pipe::Receiver::from_owned_fd(inherited.alive)
         .map_err(system("watch the starting client"))?;
@@ -75,7 +77,7 @@ pub(crate) async fn launch(
         dir,
         spec,
         record,
-        output: Rc::new(Output::new(log)),
+        output: Rc::new(Output::new(log, announcer.counters.clone())),
         waiters: Vec::new(),
         curious: Vec::new(),
         asker: None,
@@ -88,8 +90,11 @@ pub(crate) async fn launch(
         partings: JoinSet::new(),
     };
     supervisor.begin();
+    failpoint("shim: starting written");
     let exit = keep(&mut supervisor, console, starter, &mut ears).await;
+    failpoint("shim: end written");
     drop(inherited.lock);
+    failpoint("shim: lock let go");
     supervisor.say_goodbye(exit, &mut ears.asked).await;
     Ok(())
 }
@@ -133,6 +138,10 @@ async fn run_vm(
 ) -> Ended {
     let (vm, exit) = match restore_vm(supervisor, console).await {
         Ok(mut restored) => {
+            failpoint("shim: vm restored");
+            let counters = &supervisor.announcer.counters;
+            counters.add(Counter::Restores, 1);
+            counters.took(Timing::Restore, restored.vm.timings().running);
             supervisor.record.vmm_pid = Some(restored.vm.pid());
             supervisor.run.vm = restored.vm.identity().ok();
             let exit = converse(supervisor, &mut restored, starter, ears).await;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 
+use boxwood_state::metrics::{Counter, Counters};
 use boxwood_wire::frame::{self, Decoder, Frame, FrameError, Kind};
 use boxwood_wire::mux::{Event, Limits, Mux, MuxError, Role, StreamId};
 use tokio::io::Interest;
@@ -55,6 +56,8 @@ struct Shared {
     output: Notify,
     cork: RefCell<Cork>,
     fault: RefCell<Option<LinkError>>,
+    /// What goes over it is counted.
+    counters: Rc<Counters>,
 }
 
 /// What may be sent.
@@ -95,7 +98,7 @@ pub(crate) struct StreamWriter {
 impl Link {
     /// A link whose streams can be opened and written to; nothing moves before
     /// [`run`](Self::run).
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(counters: Rc<Counters>) -> Self {
         Link {
             shared: Rc::new(Shared {
                 mux: RefCell::new(Mux::new(Role::Host, Limits { streams: STREAMS })),
@@ -103,6 +106,7 @@ impl Link {
                 output: Notify::new(),
                 cork: RefCell::default(),
                 fault: RefCell::default(),
+                counters,
             }),
         }
     }
@@ -287,6 +291,11 @@ impl Stream {
         self.writer.clone()
     }
 
+    /// Where what goes over its link is counted.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.writer.shared.counters
+    }
+
     /// Its number on the link.
     pub(crate) fn id(&self) -> StreamId {
         self.writer.id
@@ -307,6 +316,9 @@ impl Stream {
         loop {
             let frame = self.decoder.next_frame();
             if let Some(frame) = frame.map_err(|error| LinkError::Frame(Rc::new(error)))? {
+                if matches!(frame.kind, Kind::Stdout | Kind::Stderr) {
+                    shared.counters.add(Counter::BytesOut, frame.payload.len() as u64);
+                }
                 return Ok(Some(frame));
             }
             let (bytes, open, finished) = {
@@ -357,7 +369,9 @@ impl StreamWriter {
     pub(crate) async fn send_frame(&self, kind: Kind, payload: &[u8]) -> Result<(), LinkError> {
         let mut bytes = frame::header(kind, payload.len()).to_vec();
         bytes.extend_from_slice(payload);
-        self.send_bytes(&bytes).await
+        self.send_bytes(&bytes).await?;
+        self.shared.counters.add(Counter::BytesIn, payload.len() as u64);
+        Ok(())
     }
 
     async fn send_bytes(&self, mut bytes: &[u8]) -> Result<(), LinkError> {

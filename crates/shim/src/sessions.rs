@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use boxwood_state::control::{Exec, Reply, SessionEnd};
 use boxwood_state::events::Action;
+use boxwood_state::metrics::{Counter, Timing};
 use boxwood_state::{Client, Text};
 use boxwood_types::ExitStatus;
 use boxwood_wire::frame::{self, EXEC_PORT, Frame, Kind, PTY_PORT};
@@ -83,6 +84,7 @@ impl Relays {
                     announcer: announcer.clone(),
                     id: stream.id(),
                     command: words.join(" "),
+                    asked: Instant::now(),
                 };
                 news.created();
                 self.adopt(relay((start, main), stream, caller, news));
@@ -107,6 +109,7 @@ struct News {
     announcer: Announcer,
     id: u32,
     command: String,
+    asked: Instant,
 }
 
 impl News {
@@ -115,6 +118,9 @@ impl News {
     }
 
     fn started(&self) {
+        let counters = &self.announcer.counters;
+        counters.add(Counter::Execs, 1);
+        counters.took(Timing::Exec, self.asked.elapsed());
         self.announcer.say(&Action::ExecStart(self.id, self.command.clone()));
     }
 

@@ -12,6 +12,7 @@ pub(crate) mod inspect;
 pub(crate) mod kill;
 pub(crate) mod load;
 pub(crate) mod logs;
+pub(crate) mod metrics;
 pub(crate) mod pause;
 pub(crate) mod prune;
 pub(crate) mod ps;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use boxwood_api::{BoxInfo, BoxList, CreateBox, Created, DeleteBox, ErrorBody, ListBoxes};
+use boxwood_runtime::state::failpoint;
 use boxwood_runtime::{CreateRequest, Error, Force, Listed, Runtime, Start};
 use boxwood_types::{BoxState, chain};
 use http::{HeaderMap, StatusCode};
@@ -96,6 +97,7 @@ async fn make(
     let prepared =
         runtime.prepare(&request.image, request.shape, Start::First, &mut |_| {}).await?;
     let held = runtime.create(request, &prepared)?;
+    failpoint("daemon: box created");
     let spec = held.spec();
     let answer = Created { id: spec.id.to_string(), name: spec.name.to_string() };
     if start {
