@@ -13,13 +13,14 @@ use crate::process::{Process, Watched};
 const GRACE: Duration = Duration::from_secs(3);
 
 /// What a home always has.
-const SKELETON: [&str; 8] = [
+const SKELETON: [&str; 9] = [
     "boxes",
     "names",
     "events",
     "boxes.lock",
     "names.lock",
     "recovery.lock",
+    "pool.lock",
     "metrics.lock",
     "metrics.json",
 ];

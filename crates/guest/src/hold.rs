@@ -32,6 +32,8 @@ impl Guest {
     /// Makes the disk whole and says so, as the last word (contract S2).
     pub(crate) fn hold(&mut self, id: StreamId, nonce: u64, mark: Mark) {
         let fault = match (&self.main, self.main_process()) {
+            // There is nothing in it that writes, and whoever is greeted next makes it a box.
+            (Main::Awaited(_), _) => None,
             (Main::Alive { kill_at: None, .. }, Some(_)) => self.freeze_disk().err(),
             _ => Some("its main does not run".to_owned()),
         };

@@ -156,6 +156,20 @@ pub enum Error {
         /// The limit.
         limit: ByteSize,
     },
+    /// More VMs are to wait than can.
+    #[error("{asked} VMs are too many for a pool: at most {most}")]
+    PoolTooLarge {
+        /// So many were asked for.
+        asked: u32,
+        /// So many can be.
+        most: u32,
+    },
+    /// A VM that was to wait for a box could not be made.
+    #[error("the pool is not as it was to be: {why}")]
+    NotWarm {
+        /// Why.
+        why: String,
+    },
     /// The box is not in a state for it.
     #[error("box {} is {state}: {hint}", id.short())]
     WrongState {

@@ -87,7 +87,7 @@ impl Runtime {
             Ok(spec(&info.source, (id, name), request, snapshot.clone()))
         })?;
         let (dir, owner) = new.into_parts()?;
-        let held = Held { dir, spec, owner };
+        let held = Held { dir, spec, owner, seat: None };
         match give_disk(&held, directory) {
             Ok(()) => {
                 self.home.announce(&held.spec, &Action::Create);

@@ -177,6 +177,23 @@ impl Link {
         self.fail(fault);
     }
 
+    /// Moves bytes as long as `work` takes, and not one longer.
+    pub(crate) async fn during<T>(
+        &self,
+        socket: &UnixStream,
+        early: Vec<u8>,
+        work: impl Future<Output = T>,
+    ) -> Result<T, LinkError> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            fault = self.move_bytes(socket, &early) => match fault {
+                Ok(never) => match never {},
+                Err(fault) => Err(fault),
+            },
+        }
+    }
+
     /// Ends the link: its VM has ended. What came before can still be read.
     pub(crate) fn end(&self) {
         self.fail(LinkError::Closed);

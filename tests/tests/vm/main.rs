@@ -28,6 +28,7 @@ mod metrics;
 mod ordinary_user;
 mod owners;
 mod pausing;
+mod pools;
 mod rebirth;
 mod resources;
 mod rest;
