@@ -68,7 +68,9 @@ pub fn run(home: &Path, id: &BoxId, remake: Remake) -> ExitCode {
         note!("started without a box's descriptors; 'boxwood run' starts shims");
         return ExitCode::from(125);
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // Everything here is on one thread, and so it needs no second scheduler for what can't be sent.
+    let options = tokio::runtime::LocalOptions::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(options);
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -77,8 +79,7 @@ pub fn run(home: &Path, id: &BoxId, remake: Remake) -> ExitCode {
         }
     };
     let inherited = launch::Inherited { starter, lock, alive, listener, remake };
-    let result =
-        tokio::task::LocalSet::new().block_on(&runtime, launch::launch(home, id, inherited));
+    let result = runtime.block_on(launch::launch(home, id, inherited));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
