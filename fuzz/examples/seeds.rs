@@ -7,7 +7,7 @@ use boxwood_types::{ExitStatus, Signal, StartRefusal};
 use boxwood_wire::frame::{self, Kind};
 use boxwood_wire::message::{ControlReply, ControlRequest, Counters, ProcessReply, Target};
 use boxwood_wire::mux::{Limits, Mux, Role};
-use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, HostWord};
+use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, HostWord, Mark};
 
 fn main() {
     let corpus = std::env::args().nth(1).expect("the corpus' directory");
@@ -40,7 +40,7 @@ fn greetings() -> Vec<Vec<u8>> {
         preface::encode(&HostWord::Hello(hello)),
         preface::encode(&HostWord::Mount { warm: vec![b"/bin/sh".to_vec()] }),
         preface::encode(&GuestWord::Idle),
-        preface::encode(&GuestWord::Reborn { epoch: Epoch([1; 16]) }),
+        preface::encode(&GuestWord::Reborn { epoch: Epoch([1; 16]), mark: Mark([2; 16]) }),
         preface::encode(&failed),
     ]
 }

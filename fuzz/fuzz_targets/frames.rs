@@ -3,7 +3,7 @@
 #![no_main]
 
 use boxwood_wire::frame::{self, Decoder, Frame, Kind};
-use boxwood_wire::message::{ControlReply, ControlRequest, ProcessReply, StartMain, StartSession};
+use boxwood_wire::message::{ControlReply, ControlRequest, ProcessReply, MainRequest, StartSession};
 use libfuzzer_sys::fuzz_target;
 
 fn frames(bytes: &[u8], piece: usize) -> (Vec<Frame>, bool) {
@@ -37,7 +37,7 @@ fuzz_target!(|input: &[u8]| {
     let whole = frames(bytes, bytes.len().max(1));
     assert_eq!(frames(bytes, usize::from(*piece).max(1)), whole);
     for frame in whole.0 {
-        same::<StartMain>(Kind::Request, &frame.payload);
+        same::<MainRequest>(Kind::Request, &frame.payload);
         same::<StartSession>(Kind::Request, &frame.payload);
         same::<ControlRequest>(Kind::Request, &frame.payload);
         same::<ProcessReply>(Kind::Reply, &frame.payload);

@@ -181,6 +181,21 @@ fn printable(text: &str) -> String {
     text.chars().map(crate::out::printable).collect()
 }
 
+/// Prints what there is to know about each thing: all as JSON, or each by a Go template.
+pub(crate) fn print_views(format: Option<&str>, views: Vec<Value>) -> anyhow::Result<()> {
+    match format {
+        None => say!("{:#}", Value::Array(views))?,
+        Some("json") => say!("{}", Value::Array(views))?,
+        Some(template) => {
+            let template = Parsed::new(template)?;
+            for view in &views {
+                say!("{}", template.fill(view)?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

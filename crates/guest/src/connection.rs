@@ -212,6 +212,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether something waits for the port.
+    pub(crate) fn has_output(&self) -> bool {
+        self.mux.unsent() > 0
+    }
+
     /// What would be written to the port, for a host's end in memory.
     #[cfg(test)]
     pub(crate) fn take_output(&mut self) -> Vec<u8> {

@@ -75,6 +75,10 @@ impl Guest {
                 Some(ControlRequest::Stop { signal, grace_ms }) => {
                     self.stop_main(signal, grace_ms)?;
                 }
+                Some(ControlRequest::Hold { nonce, mark }) => {
+                    self.hold(id, nonce, mark);
+                    return Ok(());
+                }
                 None => {
                     connection.abort(id);
                     return Ok(());

@@ -9,6 +9,7 @@ use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, HostWord, PrefaceErro
 use crate::connection::{Connection, Received};
 use crate::fault::Fault;
 use crate::guest::{Guest, Link, Main};
+use crate::hold::Hold;
 use crate::rebirth;
 
 /// What a read from the port can return at most: the driver's buffers are one page each.
@@ -27,24 +28,37 @@ impl Guest {
         }
     }
 
-    fn hear(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn hear(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         match &mut self.link {
             Link::Open(connection) => match connection.receive(bytes) {
                 Ok(()) => Ok(()),
                 Err(error) => self.broken(&error, bytes),
             },
-            Link::Greeting(_) => self.hear_greeting(bytes),
+            Link::Greeting(_) | Link::Held(..) => self.hear_greeting(bytes),
         }
     }
 
     /// Looks for a greeting. Whatever is none is skipped, however much there is.
     fn hear_greeting(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
-        while let Link::Greeting(reader) = &mut self.link {
+        while let Link::Greeting(reader) | Link::Held(_, reader) = &mut self.link {
             match reader.push::<HostWord>(bytes) {
                 Ok(None) => break,
                 Ok(Some((_version, HostWord::Hello(hello)))) => {
                     let rest = std::mem::take(reader).into_rest();
                     return self.greeted(&hello, &rest);
+                }
+                Ok(Some((_version, HostWord::Continue))) => {
+                    let rest = std::mem::take(reader).into_rest();
+                    let greeting = Link::Greeting(preface::Reader::new());
+                    match std::mem::replace(&mut self.link, greeting) {
+                        Link::Held(connection, _) => return self.go_on(*connection, &rest),
+                        // Nothing stands still that could go on.
+                        other => self.link = other,
+                    }
+                }
+                Ok(Some((_version, HostWord::Remember(mark)))) => {
+                    self.mark = mark;
+                    self.say(&GuestWord::Idle)?;
                 }
                 Ok(Some((_version, HostWord::Mount { warm }))) => self.mount_ahead(&warm)?,
                 Err(PrefaceError::NoCommonVersion { .. }) => self.say(&GuestWord::Unsupported)?,
@@ -65,9 +79,11 @@ impl Guest {
         self.counters = Counters::default();
         // What was connected before stays unconnected.
         let now = Instant::now();
-        self.sessions.iter_mut().flatten().for_each(|session| session.unheard(now));
+        self.sessions.iter_mut().flatten().for_each(|session| session.reborn(now));
         self.early.clear();
-        self.say(&GuestWord::Reborn { epoch })?;
+        self.hold = Hold::No;
+        self.thaw_disk()?;
+        self.say(&GuestWord::Reborn { epoch, mark: self.mark })?;
         let mut connection = Connection::new();
         let heard = connection.receive(rest);
         self.link = Link::Open(connection);
@@ -83,7 +99,7 @@ impl Guest {
 
     /// Open -- hang-up --> Greeting
     fn hung_up(&mut self) -> Result<(), Fault> {
-        if matches!(self.link, Link::Open(_)) {
+        if !matches!(self.link, Link::Greeting(_)) {
             self.link = Link::Greeting(preface::Reader::new());
         }
         match self.main {

@@ -3,17 +3,19 @@
 //!
 //! ```text
 //! link   Greeting -- hello, rebirth --> Open -- hang-up --> Greeting
+//!        Open -- hold --> Held (see `hold`)
 //! main   Awaited -- start --> Alive -- its exit told --> Emptying -- all reaped, flushed --> Left
 //!        Awaited -- refused, failed --> Emptying or Left
 //! ```
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use boxwood_types::{ExitStatus, Signal};
 use boxwood_wire::frame::{CONTROL_PORT, EXEC_PORT, MAIN_PORT, PTY_PORT};
 use boxwood_wire::message::{Counters, Leaving};
 use boxwood_wire::mux::{Event, StreamId};
-use boxwood_wire::preface::{self, GuestWord};
+use boxwood_wire::preface::{self, GuestWord, Mark};
 use rustix::process::Pid;
 
 use crate::boot::disks::Disks;
@@ -21,6 +23,7 @@ use crate::boot::mounts::Prepared;
 use crate::connection::{Connection, Port};
 use crate::control::Held;
 use crate::fault::Fault;
+use crate::hold::Hold;
 use crate::kits::Kits;
 use crate::poll::{Poll, Source};
 use crate::reaper::{Reaped, Reaper};
@@ -28,7 +31,7 @@ use crate::rebirth::IdentityFiles;
 use crate::rootfs::Root;
 use crate::session::stdio::Pipes;
 use crate::session::{Session, Turn};
-use crate::sys::ChildStack;
+use crate::sys::Nursery;
 
 /// The slot of main's pipes, which are made before the freeze.
 pub(crate) const MAIN_SLOT: usize = 0;
@@ -53,6 +56,8 @@ pub(crate) enum Link {
     Greeting(preface::Reader),
     /// A connection of streams.
     Open(Connection),
+    /// A connection that stands still while the box is captured, and what comes instead.
+    Held(Box<Connection>, preface::Reader),
 }
 
 /// What has become of main.
@@ -85,7 +90,12 @@ pub(crate) struct Guest {
     /// The box's root file system, once main was asked for.
     pub(crate) root: Option<Root>,
     pub(crate) counters: Counters,
-    pub(crate) stack: Box<ChildStack>,
+    /// What it was given to keep in its memory.
+    pub(crate) mark: Mark,
+    pub(crate) hold: Hold,
+    /// The box's disk, while it is kept from being written to.
+    pub(crate) frozen: Option<OwnedFd>,
+    pub(crate) nursery: Nursery,
     pub(crate) scratch: Vec<u8>,
     /// Words outside a connection that the port had no room for.
     unsent: Vec<u8>,
@@ -106,7 +116,10 @@ impl Guest {
             early: Vec::new(),
             root: None,
             counters: Counters::default(),
-            stack: ChildStack::new(),
+            mark: Mark::default(),
+            hold: Hold::No,
+            frozen: None,
+            nursery: Nursery::new(),
             scratch: vec![0; SCRATCH],
             unsent: Vec::new(),
             busy: false,
@@ -160,6 +173,9 @@ impl Guest {
     }
 
     fn reaped(&mut self, pid: Pid, status: ExitStatus) {
+        if self.nursery.forget(pid) {
+            return;
+        }
         if status == ExitStatus::Signal(Signal::KILL) {
             self.counters.oom_kills = crate::oom::kills();
         }
@@ -173,7 +189,9 @@ impl Guest {
     /// Everything that needs no waiting: what streams say, what sessions have to move.
     fn work(&mut self) -> Result<(), Fault> {
         self.busy = false;
-        while let Some(event) = self.connection().and_then(Connection::next_event) {
+        while self.hold == Hold::No
+            && let Some(event) = self.connection().and_then(Connection::next_event)
+        {
             match event {
                 Event::Opened(_) | Event::Writable(_) => {}
                 Event::Readable(id) => self.serve(id)?,
@@ -185,10 +203,18 @@ impl Guest {
 
     /// Lets every session move what it can.
     pub(crate) fn session_turns(&mut self) -> Result<(), Fault> {
+        if self.hold == Hold::Wanted {
+            return Ok(());
+        }
         for slot in 0..self.sessions.len() {
             self.session_turn(slot)?;
         }
         Ok(())
+    }
+
+    /// Lets everything have another turn at once.
+    pub(crate) fn wake(&mut self) {
+        self.busy = true;
     }
 
     fn session_turn(&mut self, slot: usize) -> Result<(), Fault> {
@@ -238,7 +264,7 @@ impl Guest {
     pub(crate) fn connection(&mut self) -> Option<&mut Connection> {
         match &mut self.link {
             Link::Open(connection) => Some(connection),
-            Link::Greeting(_) => None,
+            Link::Greeting(_) | Link::Held(..) => None,
         }
     }
 
@@ -268,6 +294,7 @@ impl Guest {
         if let Link::Open(connection) = &mut self.link {
             connection.flush(&self.port)?;
         }
+        self.hold_if_silent();
         Ok(())
     }
 }

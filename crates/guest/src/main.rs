@@ -15,6 +15,7 @@ mod control;
 mod fault;
 mod greeting;
 mod guest;
+mod hold;
 mod kits;
 mod leaving;
 mod oom;

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use boxwood_wire::frame::Kind;
-use boxwood_wire::message::{Leaving, ProcessReply, StartMain, Streams};
+use boxwood_wire::message::{AdoptMain, Leaving, MainRequest, ProcessReply, StartMain, Streams};
 use boxwood_wire::mux::StreamId;
 use boxwood_wire::preface::GuestWord;
 
@@ -28,8 +28,12 @@ impl Guest {
                 return Ok(());
             }
         };
-        match boxwood_wire::frame::parse::<StartMain>(&frame.payload) {
-            Ok(request) => self.start_main(id, &request),
+        match boxwood_wire::frame::parse::<MainRequest>(&frame.payload) {
+            Ok(MainRequest::Start(request)) => self.start_main(id, &request),
+            Ok(MainRequest::Adopt(request)) => {
+                self.adopt_main(id, request);
+                Ok(())
+            }
             Err(_) => {
                 connection.abort(id);
                 Ok(())
@@ -59,6 +63,20 @@ impl Guest {
                 self.answer(id, &reply);
                 self.leave(request.leaving)
             }
+        }
+    }
+
+    /// Gives a main that was restored with its box to the shim that asks for it.
+    fn adopt_main(&mut self, id: StreamId, request: AdoptMain) {
+        let (Main::Alive { leaving, .. }, Some(Some(session))) =
+            (&mut self.main, self.sessions.get_mut(MAIN_SLOT))
+        else {
+            return self.answer(id, &ProcessReply::Conflict);
+        };
+        *leaving = request.leaving;
+        session.adopt(id);
+        if let Some(connection) = self.connection() {
+            connection.reply(id, &ProcessReply::Started);
         }
     }
 
@@ -96,7 +114,7 @@ impl Guest {
             controlling: ends.controlling(),
             missing: Missing::Make,
         };
-        let pid = spawn::spawn(&request.process, &place, &mut self.stack)?;
+        let pid = spawn::spawn(&request.process, &place, &mut self.nursery)?;
         Ok(Session::main(pid, id, ends.into_stdio()))
     }
 

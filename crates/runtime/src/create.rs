@@ -22,7 +22,10 @@ impl Runtime {
     /// When the request does not fit the image, the name is taken, or the disk says no.
     pub fn create(&self, request: &CreateRequest, prepared: &Prepared) -> Result<Held, Error> {
         request.check()?;
-        let (new, spec) = self.reserve(request, prepared)?;
+        let (new, spec) = self.reserve(request.name.as_ref(), |id, name| {
+            let (template, again) = (prepared.template.clone(), prepared.again.clone());
+            request.spec(Resolved { image: &prepared.image, template, again, id, name })
+        })?;
         let (dir, owner) = new.into_parts()?;
         let held = Held { dir, spec, owner };
         match make_disk(&held, prepared) {
@@ -40,23 +43,21 @@ impl Runtime {
         }
     }
 
-    fn reserve(
+    /// Makes a box's directory under this name, or one that is made up.
+    pub(crate) fn reserve(
         &self,
-        request: &CreateRequest,
-        prepared: &Prepared,
+        wanted: Option<&BoxName>,
+        spec: impl Fn(BoxId, BoxName) -> Result<BoxSpec, Error>,
     ) -> Result<(NewBox, BoxSpec), Error> {
         for attempt in 0..ATTEMPTS {
             let mut random = [0; 36];
             getrandom::fill(&mut random).map_err(Error::Random)?;
             let id = BoxId::from_random(std::array::from_fn(|i| random[i]));
             let made_up = || names::name(std::array::from_fn(|i| random[32 + i]), attempt);
-            let name: BoxName = request.name.clone().unwrap_or_else(made_up);
-            let image = &prepared.image;
-            let (template, again) = (prepared.template.clone(), prepared.again.clone());
-            let spec = request.spec(Resolved { image, template, again, id, name })?;
+            let spec = spec(id, wanted.cloned().unwrap_or_else(made_up))?;
             match self.home.create(&spec) {
                 Ok(new) => return Ok((new, spec)),
-                Err(StateError::NameTaken { .. }) if request.name.is_none() => {}
+                Err(StateError::NameTaken { .. }) if wanted.is_none() => {}
                 // The one that has it may be lost, and was to be removed at its end.
                 Err(StateError::NameTaken { .. }) if attempt == 0 => self.recover()?,
                 Err(error) => return Err(error.into()),

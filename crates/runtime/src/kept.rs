@@ -43,16 +43,18 @@ impl Runtime {
     ) -> Result<(TemplateRef, BlankDisk), String> {
         let Prepared { image, blank, .. } = prepared;
         let block = image.open_block().map_err(|error| chain(&error))?;
+        let mark = greeting::mark().map_err(|error| error.to_string())?;
         let request = MountRequest {
             image: &block,
             image_id: image.id().short(),
             block_digest: &image.block_digest().to_string(),
             make_disk: &|file| blank.copy_to(file).map_err(std::io::Error::other),
+            mark: mark.0,
             user: QemuUser::own(std::process::id()),
             within: BakeRequest::WITHIN,
         };
         let mount = async |channel: &mut UnixStream| {
-            let mounted = greeting::mount(channel, commands(image)).await;
+            let mounted = greeting::mount(channel, commands(image), mark).await;
             mounted.map_err(|error| -> boxwood_vmm::IdleError { Box::new(error) })
         };
         let mut step = |step| progress(Progress::Template(step));

@@ -135,9 +135,11 @@ impl Runtime {
         let engine = Engine::find(accelerator, &cache)?;
         let boot = assets.boot_files();
         let within = BakeRequest::WITHIN;
-        let request = BakeRequest { engine: &engine, accelerator, boot: &boot, shape, within };
+        let mark = greeting::mark().map_err(Error::Random)?;
+        let request =
+            BakeRequest { engine: &engine, accelerator, boot: &boot, shape, mark: mark.0, within };
         let idle = async |channel: &mut UnixStream| {
-            let idle = greeting::wait_idle(channel).await;
+            let idle = greeting::wait_idle(channel, mark).await;
             idle.map_err(|error| -> boxwood_vmm::IdleError { Box::new(error) })
         };
         let mut step = |step| progress(Progress::Template(step));

@@ -49,7 +49,8 @@ impl Runtime {
     }
 
     async fn prune_boxes(&self, tell: &mut dyn FnMut(Result<Pruned, Error>)) -> Result<u64, Error> {
-        let mut listed = self.list(&mut |error| tell(Err(error)))?;
+        let listed = self.list(&mut |error| tell(Err(error)))?;
+        let mut listed = self.settle(listed).await;
         listed.retain(|one| !one.record.state.is_live());
         let mut freed = 0;
         for one in listed {

@@ -39,6 +39,7 @@ impl Runtime {
                 let _ = self.record(&dir);
             }
         }
+        self.home.sweep_snapshots()?;
         Ok(self.home.sweep()?)
     }
 

@@ -143,6 +143,7 @@ impl CreateRequest {
             },
             template,
             again: Some(again),
+            snapshot: None,
             shape: self.shape,
             hostname,
             process,

@@ -56,6 +56,8 @@ impl Runtime {
         let spec = self.home.change_spec(&listed.dir, |spec| {
             spec.template = prepared.template;
             spec.again = Some(prepared.again);
+            // What it went on from once is not what it is now.
+            spec.snapshot = None;
             spec.client = client;
         })?;
         failpoint("start again: spec written");

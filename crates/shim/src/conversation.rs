@@ -6,9 +6,9 @@ use std::rc::Rc;
 use boxwood_state::events::Action;
 use boxwood_state::{Client, ExitRecord, failpoint};
 use boxwood_types::{ExitReason, ExitStatus, chain};
-use boxwood_vmm::Vm;
 use boxwood_wire::frame::{CONTROL_PORT, MAIN_PORT};
-use boxwood_wire::message::StartMain;
+use boxwood_wire::message::MainRequest;
+use boxwood_wire::preface::Mark;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,6 +20,7 @@ use crate::main_io;
 use crate::orders::Orders;
 use crate::output::Output;
 use crate::questions::{Answers, Questions};
+use crate::restore::Restored;
 use crate::steps::Steps;
 use crate::supervisor::{Ears, Guest, News, Supervisor};
 
@@ -38,7 +39,7 @@ pub(crate) fn failed_to_start(why: String) -> ExitRecord {
 /// Greets the guest, starts main, and supervises both to their end.
 pub(crate) async fn converse(
     supervisor: &mut Supervisor,
-    vm: &mut Vm,
+    restored: &mut Restored,
     starter: Option<UnixStream>,
     ears: &mut Ears,
 ) -> ExitRecord {
@@ -73,17 +74,18 @@ pub(crate) async fn converse(
     let conversation = Conversation {
         link,
         hostname: supervisor.spec.hostname.clone(),
-        start: main_io::start_main(&supervisor.spec),
+        mark: restored.mark,
+        main: main_io::main_request(&supervisor.spec, restored.main),
         output: supervisor.output.clone(),
         steps: supervisor.run.steps.clone(),
         news: news_sender.clone(),
         asked_for: asked_for_sender,
     };
-    if let Some(channel) = vm.take_channel() {
+    if let Some(channel) = restored.vm.take_channel() {
         news.main = Some(tokio::task::spawn_local(conversation.lead(channel, main)));
     }
     tokio::task::spawn_local(main_io::follow_control(control, answers, news_sender));
-    let exit = supervisor.supervise(vm, &guest, (&mut news, ears)).await;
+    let exit = supervisor.supervise(&mut restored.vm, &guest, (&mut news, ears)).await;
     // Nothing more is heard from it; the sessions' clients are told why.
     guest.link.end();
     exit
@@ -93,7 +95,8 @@ pub(crate) async fn converse(
 struct Conversation {
     link: Link,
     hostname: String,
-    start: StartMain,
+    mark: Option<Mark>,
+    main: MainRequest,
     output: Rc<Output>,
     steps: Steps,
     news: mpsc::Sender<Event>,
@@ -104,14 +107,15 @@ impl Conversation {
     async fn lead(self, mut channel: UnixStream, main: Stream) {
         let writer = main.writer();
         let ask = async {
-            let sent = writer.send_value(&self.start).await;
+            let sent = writer.send_value(&self.main).await;
             // Nobody listens where standard input is not connected.
             let _ = self.asked_for.send(());
             sent
         };
         let greet = async {
             let hello = greeting::hello(&self.hostname)?;
-            let early = greeting::greet(&mut channel, hello, self.link.take_output()).await?;
+            let behind = self.link.take_output();
+            let early = greeting::greet(&mut channel, (hello, self.mark), behind).await?;
             self.steps.mark("reborn");
             failpoint("shim: guest greeted");
             tokio::task::spawn_local(self.link.clone().run(channel, early));

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, HostWord, PrefaceError, Reader};
+use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, HostWord, Mark, PrefaceError, Reader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -34,6 +34,9 @@ pub enum GreetingError {
         /// Why.
         reason: String,
     },
+    /// The guest is not the one whose memory was restored.
+    #[error("the guest does not remember what was frozen with it: it was not restored")]
+    Forgotten,
     /// The guest and this build speak different protocols.
     #[error("the guest does not speak this build's protocol: the template is of another build")]
     Unsupported,
@@ -61,14 +64,25 @@ pub fn hello(hostname: &str) -> Result<Hello, GreetingError> {
     })
 }
 
-/// Greets a restored guest and waits until it acknowledges the epoch. `behind` is sent in the same
+/// Something for a guest to keep in its memory, made up for one freeze.
+///
+/// # Errors
+/// When the host has no random numbers.
+pub fn mark() -> Result<Mark, getrandom::Error> {
+    let mut mark = Mark::default();
+    getrandom::fill(&mut mark.0)?;
+    Ok(mark)
+}
+
+/// Greets a restored guest and waits until it acknowledges the epoch, and tells the mark that was frozen
+/// with it, if that is known. `behind` is sent in the same
 /// breath; what the guest sent after its answer comes back.
 ///
 /// # Errors
 /// When the guest does not become ready. The caller bounds the wait by the life of the VM.
 pub async fn greet(
     socket: &mut UnixStream,
-    mut hello: Hello,
+    (mut hello, mark): (Hello, Option<Mark>),
     behind: Vec<u8>,
 ) -> Result<Vec<u8>, GreetingError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -87,8 +101,11 @@ pub async fn greet(
         let mut word = reader.push::<GuestWord>(&buffer[..count]).map_err(GreetingError::Answer)?;
         while let Some((_, found)) = word {
             match found {
-                GuestWord::Reborn { epoch: reborn } if reborn == epoch => {
-                    return Ok(reader.into_rest());
+                GuestWord::Reborn { epoch: reborn, mark: told } if reborn == epoch => {
+                    return match mark {
+                        Some(mark) if mark != told => Err(GreetingError::Forgotten),
+                        _ => Ok(reader.into_rest()),
+                    };
                 }
                 GuestWord::Failed { epoch: failed, step, reason } if failed == epoch => {
                     return Err(GreetingError::Guest {
@@ -110,17 +127,30 @@ pub async fn greet(
 ///
 /// # Errors
 /// When a mount fails, or the guest hangs up. The caller bounds the wait by the life of the VM.
-pub async fn mount(socket: &mut UnixStream, warm: Vec<Vec<u8>>) -> Result<(), GreetingError> {
-    let word = preface::encode(&HostWord::Mount { warm });
-    socket.write_all(&word).await.map_err(GreetingError::Channel)?;
-    wait_idle(socket).await
+pub async fn mount(
+    socket: &mut UnixStream,
+    warm: Vec<Vec<u8>>,
+    mark: Mark,
+) -> Result<(), GreetingError> {
+    say(socket, &HostWord::Mount { warm }).await?;
+    wait_idle(socket, mark).await
 }
 
-/// Waits until a booting guest says it may be frozen.
+async fn say(socket: &mut UnixStream, word: &HostWord) -> Result<(), GreetingError> {
+    socket.write_all(&preface::encode(word)).await.map_err(GreetingError::Channel)
+}
+
+/// Waits until a booting guest says it may be frozen, and gives it `mark` to keep.
 ///
 /// # Errors
 /// When it fails or hangs up first. The caller bounds the wait by the life of the VM.
-pub async fn wait_idle(socket: &mut UnixStream) -> Result<(), GreetingError> {
+pub async fn wait_idle(socket: &mut UnixStream, mark: Mark) -> Result<(), GreetingError> {
+    idle(socket).await?;
+    say(socket, &HostWord::Remember(mark)).await?;
+    idle(socket).await
+}
+
+async fn idle(socket: &mut UnixStream) -> Result<(), GreetingError> {
     let mut reader = Reader::new();
     let mut buffer = vec![0; 4096];
     loop {
@@ -154,13 +184,23 @@ mod tests {
         let hello = Hello { epoch: Epoch([5; 16]), ..hello("h").unwrap() };
         guest.write_all(&words).await.unwrap();
         drop(guest.shutdown().await);
-        let result = greet(&mut host, hello, Vec::new()).await;
+        let result = greet(&mut host, (hello, Some(Mark([1; 16]))), Vec::new()).await;
         drop(guest);
         result
     }
 
     fn reborn(epoch: u8) -> Vec<u8> {
-        preface::encode(&GuestWord::Reborn { epoch: Epoch([epoch; 16]) })
+        remembering(epoch, Mark([1; 16]))
+    }
+
+    fn remembering(epoch: u8, mark: Mark) -> Vec<u8> {
+        preface::encode(&GuestWord::Reborn { epoch: Epoch([epoch; 16]), mark })
+    }
+
+    #[tokio::test]
+    async fn s4_a_guest_that_was_booted_instead_of_restored_is_not_ready() {
+        let booted = answered(remembering(5, Mark::default())).await;
+        assert!(matches!(booted, Err(GreetingError::Forgotten)));
     }
 
     #[tokio::test]

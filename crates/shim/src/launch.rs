@@ -81,6 +81,7 @@ pub(crate) async fn launch(
         waiters: Vec::new(),
         curious: Vec::new(),
         asker: None,
+        capturing: None,
         remake: inherited.remake,
         announcer,
         run,
@@ -136,15 +137,15 @@ async fn run_vm(
     ears: &mut Ears,
 ) -> Ended {
     let (vm, exit) = match restore_vm(supervisor, console).await {
-        Ok(mut vm) => {
+        Ok(mut restored) => {
             failpoint("shim: vm restored");
             let counters = &supervisor.announcer.counters;
             counters.add(Counter::Restores, 1);
-            counters.took(Timing::Restore, vm.timings().running);
-            supervisor.record.vmm_pid = Some(vm.pid());
-            supervisor.run.vm = vm.identity().ok();
-            let exit = converse(supervisor, &mut vm, starter, ears).await;
-            (Some(vm), exit)
+            counters.took(Timing::Restore, restored.vm.timings().running);
+            supervisor.record.vmm_pid = Some(restored.vm.pid());
+            supervisor.run.vm = restored.vm.identity().ok();
+            let exit = converse(supervisor, &mut restored, starter, ears).await;
+            (Some(restored.vm), exit)
         }
         Err(why) => {
             let adopt = |starter| clients::adopt_starter(starter, None);

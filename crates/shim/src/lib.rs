@@ -12,6 +12,7 @@ mod conversation;
 pub mod greeting;
 mod hangup;
 mod health;
+mod hold;
 mod launch;
 mod life;
 mod link;

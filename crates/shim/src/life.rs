@@ -115,6 +115,10 @@ pub(crate) enum Event {
     UnpauseAsked,
     /// QEMU did not do what the last of these two asked for.
     PauseFailed,
+    /// The guest stands still, to be captured.
+    Held,
+    /// It does not; the text says why.
+    HoldFailed(String),
     /// Somebody wants main to end.
     StopAsked(StopPolicy),
     /// Somebody wants the VM to end.
@@ -136,6 +140,12 @@ pub(crate) enum Action {
     Pause,
     /// Let it go on, and write that down.
     Unpause,
+    /// Capture the VM.
+    Capture,
+    /// Let the guest go on: nobody wants it captured any more.
+    LetGo,
+    /// Say that it was not captured, and why.
+    GiveCaptureUp(String),
     /// Ask the guest to stop main.
     AskStop(StopPolicy),
     /// Let the VM go on, then ask the guest to stop main.
@@ -165,6 +175,12 @@ impl Life {
     /// How main has ended, if that is known.
     pub(crate) fn result(&self) -> Option<&ExitRecord> {
         match self {
+            // Why it was killed is told in the guest's last word.
+            Life::Leaving { exit, was: Was::Running, .. }
+                if exit.status == ExitStatus::Signal(Signal::KILL) =>
+            {
+                None
+            }
             Life::Leaving { exit, .. } | Life::Ending { exit } => {
                 Some(exit).filter(|exit| exit.reason == ExitReason::Exited)
             }
@@ -187,6 +203,11 @@ impl Life {
         match (self, event) {
             // The result stands: nothing moves it any more.
             (life @ Life::Ending { .. }, _) => (life, Action::None),
+
+            // Captured is what still runs when its guest stands still.
+            (Life::Running, Event::Held) => (Life::Running, Action::Capture),
+            (life, Event::Held) => (life, Action::LetGo),
+            (life, Event::HoldFailed(why)) => (life, Action::GiveCaptureUp(why)),
 
             // Only what runs has a health.
             (Life::Running, Event::HealthChanged(health)) => {
@@ -376,6 +397,18 @@ mod tests {
             Life::Ending { exit } => (exit.status, exit.reason, exit.code),
             other => panic!("not at its end: {other:?}"),
         }
+    }
+
+    #[test]
+    fn g2_a_result_is_told_as_soon_as_it_can_change_no_more() {
+        let after = |status| {
+            let events = [Event::MainStarted, Event::MainEnded(status)];
+            walk(AfterExit::Keep, &events).0.result().map(|exit| exit.status)
+        };
+        assert_eq!(after(ExitStatus::Code(3)), Some(ExitStatus::Code(3)));
+        assert_eq!(after(ExitStatus::Signal(Signal::TERM)), Some(ExitStatus::Signal(Signal::TERM)));
+        // It may have been the box's own kernel, for want of memory.
+        assert_eq!(after(ExitStatus::Signal(Signal::KILL)), None);
     }
 
     #[test]

@@ -54,9 +54,22 @@ struct Shared {
     bells: RefCell<HashMap<StreamId, Rc<Bell>>>,
     /// Rung when there is something to send.
     output: Notify,
+    cork: RefCell<Cork>,
     fault: RefCell<Option<LinkError>>,
     /// What goes over it is counted.
     counters: Rc<Counters>,
+}
+
+/// What may be sent.
+#[derive(Debug, Default)]
+enum Cork {
+    /// Everything.
+    #[default]
+    Out,
+    /// So many bytes more.
+    In(usize),
+    /// These bytes first, which are outside the streams; then everything.
+    Drawn(Vec<u8>),
 }
 
 /// A connection to a guest.
@@ -91,6 +104,7 @@ impl Link {
                 mux: RefCell::new(Mux::new(Role::Host, Limits { streams: STREAMS })),
                 bells: RefCell::default(),
                 output: Notify::new(),
+                cork: RefCell::default(),
                 fault: RefCell::default(),
                 counters,
             }),
@@ -133,6 +147,32 @@ impl Link {
         bytes
     }
 
+    /// From now on nothing is sent but what waits to be sent already.
+    pub(crate) fn cork(&self) {
+        let waiting = self.shared.mux.borrow().unsent();
+        *self.shared.cork.borrow_mut() = Cork::In(waiting);
+    }
+
+    /// Sends again, this first.
+    pub(crate) fn uncork(&self, first: Vec<u8>) {
+        *self.shared.cork.borrow_mut() = Cork::Drawn(first);
+        self.shared.output.notify_one();
+    }
+
+    /// Whether nothing is sent.
+    pub(crate) fn is_corked(&self) -> bool {
+        matches!(*self.shared.cork.borrow(), Cork::In(_))
+    }
+
+    /// Whether there is something that may be sent.
+    fn has_output(&self) -> bool {
+        match &*self.shared.cork.borrow() {
+            Cork::In(allowed) => *allowed > 0,
+            Cork::Drawn(first) if !first.is_empty() => true,
+            Cork::Drawn(_) | Cork::Out => !self.shared.mux.borrow().output().is_empty(),
+        }
+    }
+
     /// Moves bytes until the channel ends. `early` is what came behind the greeting.
     pub(crate) async fn run(self, socket: UnixStream, early: Vec<u8>) {
         let fault = match self.move_bytes(&socket, &early).await {
@@ -163,9 +203,10 @@ impl Link {
         self.receive(early)?;
         let mut buffer = vec![0; READ];
         loop {
-            let idle = self.shared.mux.borrow().output().is_empty();
-            let interest =
-                if idle { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+            let interest = match self.has_output() {
+                false => Interest::READABLE,
+                true => Interest::READABLE | Interest::WRITABLE,
+            };
             let ready = tokio::select! {
                 ready = socket.ready(interest) => ready.map_err(failed)?,
                 () = self.shared.output.notified() => continue,
@@ -180,15 +221,28 @@ impl Link {
     }
 
     fn send(&self, socket: &UnixStream) -> Result<(), LinkError> {
-        let mut mux = self.shared.mux.borrow_mut();
-        while !mux.output().is_empty() {
-            match socket.try_write(mux.output()) {
-                Ok(count) => mux.sent(count),
+        while self.has_output() {
+            let mut mux = self.shared.mux.borrow_mut();
+            let mut cork = self.shared.cork.borrow_mut();
+            let bytes = match &*cork {
+                Cork::Drawn(first) if !first.is_empty() => first,
+                Cork::In(allowed) => &mux.output()[..mux.output().len().min(*allowed)],
+                Cork::Drawn(_) | Cork::Out => mux.output(),
+            };
+            let count = match socket.try_write(bytes) {
+                Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(failed(error)),
+            };
+            match &mut *cork {
+                Cork::Drawn(first) if !first.is_empty() => drop(first.drain(..count)),
+                Cork::In(allowed) => {
+                    *allowed -= count;
+                    mux.sent(count);
+                }
+                Cork::Drawn(_) | Cork::Out => mux.sent(count),
             }
         }
-        drop(mux);
         self.tell();
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use boxwood_state::{AfterExit, BoxSpec, ProcessSpec};
 use boxwood_wire::frame::{self, Kind};
 use boxwood_wire::message::{
-    ControlReply, Leaving, Process, ProcessReply, StartMain, Stdin, Streams,
+    AdoptMain, ControlReply, Leaving, MainRequest, Process, ProcessReply, StartMain, Stdin, Streams,
 };
 use tokio::sync::mpsc;
 
@@ -16,15 +16,25 @@ use crate::link::{LinkError, Stream};
 use crate::output::Output;
 use crate::questions::Answers;
 
-/// The request that starts a box's main.
-pub(crate) fn start_main(spec: &BoxSpec) -> StartMain {
-    StartMain {
-        process: process(&spec.process),
-        leaving: match spec.after_exit {
-            AfterExit::Keep => Leaving::Flush,
-            AfterExit::Remove => Leaving::Discard,
-        },
+/// What is asked on main's stream: its start, or that it goes on here.
+pub(crate) fn main_request(spec: &BoxSpec, main: Main) -> MainRequest {
+    let leaving = match spec.after_exit {
+        AfterExit::Keep => Leaving::Flush,
+        AfterExit::Remove => Leaving::Discard,
+    };
+    match main {
+        Main::New => MainRequest::Start(StartMain { process: process(&spec.process), leaving }),
+        Main::Restored => MainRequest::Adopt(AdoptMain { leaving }),
     }
+}
+
+/// What a restored VM has of main.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Main {
+    /// Nothing yet.
+    New,
+    /// The process, as it ran when it was captured.
+    Restored,
 }
 
 /// A process as the guest wants it.
@@ -89,7 +99,8 @@ pub(crate) async fn follow_control(
                 }
                 Ok(
                     answer @ (ControlReply::Pong { nonce, .. }
-                    | ControlReply::Processes { nonce, .. }),
+                    | ControlReply::Processes { nonce, .. }
+                    | ControlReply::Held { nonce, .. }),
                 ) => {
                     if let ControlReply::Pong { counters, .. } = &answer {
                         stream.counters().claims(counters.orphans_reaped, counters.sessions);
@@ -119,9 +130,9 @@ fn main_event(payload: &[u8]) -> Event {
             shorten(step),
             shorten(reason)
         )),
-        Ok(ProcessReply::Conflict) => {
-            Event::StartFailed("the guest says that main was started before".to_owned())
-        }
+        Ok(ProcessReply::Conflict) => Event::StartFailed(
+            "the guest says that main was started before, or does not run any more".to_owned(),
+        ),
         Ok(reply @ (ProcessReply::TimedOut | ProcessReply::Declined(_))) => {
             Event::LinkLost(format!("the guest said {reply:?} about main"))
         }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use boxwood_wire::message::{ControlReply, ControlRequest, Counters, ProcessInfo};
+use boxwood_wire::preface::Mark;
 use tokio::sync::oneshot;
 
 use crate::orders::Orders;
@@ -103,6 +104,23 @@ impl Questions {
         match self.ask(|nonce| ControlRequest::Processes { nonce }, ANSWER).await? {
             ControlReply::Processes { processes, more, .. } => Ok((processes, more)),
             _ => Err(Unanswered::Nonsense),
+        }
+    }
+
+    /// Asks it to hold; `sent` is called when the question is on its way and nothing behind it. What keeps
+    /// it from that, if something does. Takes as long as it takes.
+    pub(crate) async fn hold(
+        &self,
+        mark: Mark,
+        sent: impl FnOnce() + 'static,
+    ) -> Result<Option<String>, Unanswered> {
+        let (place, answer) = self.answers.expect()?;
+        let question = ControlRequest::Hold { nonce: place.nonce, mark };
+        self.orders.send(question, sent).map_err(|_| Unanswered::Deaf)?;
+        match answer.await {
+            Ok(ControlReply::Held { fault, .. }) => Ok(fault),
+            Ok(_) => Err(Unanswered::Nonsense),
+            Err(_) => Err(Unanswered::Silent),
         }
     }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use boxwood_types::BoxId;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
+use crate::disk::{self, DiskFiles};
 use crate::metrics::{Counter, Counters, OF_BOX};
 use crate::segments::Segments;
 use crate::{BoxSpec, Health, Record, StateError, atomic};
@@ -188,6 +189,48 @@ impl BoxDir {
     /// The box's own disk.
     pub fn disk(&self) -> PathBuf {
         self.file("disk")
+    }
+
+    /// The files of the box's own disk.
+    ///
+    /// # Errors
+    /// When a switch of them was cut off and can't be completed.
+    pub fn disk_files(&self) -> Result<DiskFiles, StateError> {
+        disk::files(&self.path).map_err(StateError::io("read the disk in", &self.path))
+    }
+
+    /// Makes an empty file that is to be an overlay of the disk.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn new_overlay(&self) -> Result<File, StateError> {
+        disk::new_overlay(&self.path).map_err(StateError::io("make an overlay in", &self.path))
+    }
+
+    /// Makes the disk a layer and the new overlay the disk, while nothing is written to either.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn push_overlay(&self) -> std::io::Result<()> {
+        disk::push(&self.path)
+    }
+
+    /// Takes [`push_overlay`](Self::push_overlay) back.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn pop_overlay(&self) -> std::io::Result<()> {
+        disk::pop(&self.path)
+    }
+
+    /// Where a new box gets the layers of its disk; the directory is made.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn make_layers(&self) -> Result<PathBuf, StateError> {
+        let path = disk::layers(&self.path);
+        fs::create_dir(&path).map_err(StateError::io("make", &path))?;
+        Ok(path)
     }
 
     /// The directory of the log of main's output.

@@ -67,6 +67,11 @@ pub enum Request {
     Release,
     /// Tell me what the VM takes of the host.
     Usage,
+    /// Capture the running box into a directory of its home, which was made for it.
+    Capture {
+        /// The directory's name among the unfinished snapshots.
+        token: String,
+    },
     /// The box's spec is another: heed it.
     Reload,
     /// Tell me what the guest says about the box.
@@ -190,6 +195,13 @@ pub enum Reply {
     Usage {
         /// That.
         usage: Usage,
+    },
+    /// The box was captured and goes on.
+    Captured {
+        /// How long it stood still, in microseconds.
+        pause_us: u64,
+        /// How many pages of memory were stored.
+        pages: u64,
     },
     /// What the guest has counted.
     Counters {

@@ -55,6 +55,12 @@ pub enum StateError {
     /// A box was to be given the name it has.
     #[error("the box has the name '{0}' already")]
     SameName(BoxName),
+    /// Another snapshot has the name.
+    #[error("there is a snapshot named '{0}' already; 'boxwood snapshot rm {0}' removes it")]
+    SnapshotTaken(String),
+    /// No snapshot has this name.
+    #[error("no such snapshot: {0}")]
+    NoSuchSnapshot(String),
     /// No box answers to this text.
     #[error("no such box: {0}")]
     NoSuchBox(String),

@@ -10,6 +10,7 @@ pub mod atomic;
 mod boxdir;
 pub mod clock;
 pub mod control;
+mod disk;
 mod error;
 pub mod events;
 mod failpoint;
@@ -19,14 +20,20 @@ pub mod log;
 pub mod metrics;
 mod record;
 mod segments;
+mod snapshots;
 mod spec;
 mod text;
 
 pub use boxdir::{BoxDir, NewBox, Owner};
+pub use disk::DiskFiles;
 pub use error::StateError;
 pub use failpoint::{failpoint, prepare_failpoints};
 pub use health::{Health, HealthSpec, Probe, ProbeResult};
 pub use home::Home;
 pub use record::{ExitRecord, Record, ShimIdentity};
-pub use spec::{AfterExit, BoxSpec, Client, ImageRef, ProcessSpec, StopPolicy, TemplateRef};
+pub use snapshots::{Fresh, INFO as SNAPSHOT_INFO, Snapshot, SnapshotInfo};
+pub use spec::{
+    AfterExit, BoxSpec, Client, ImageRef, ProcessSpec, SnapshotMade, SnapshotRef, StopPolicy,
+    TemplateRef,
+};
 pub use text::Text;

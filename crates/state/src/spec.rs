@@ -26,6 +26,9 @@ pub struct BoxSpec {
     /// The template it starts from when it has a disk of its own already: its shim starts it again.
     #[serde(default)]
     pub again: Option<TemplateRef>,
+    /// The snapshot that its first run goes on from, if it does not begin with a new main.
+    #[serde(default)]
+    pub snapshot: Option<SnapshotRef>,
     /// vCPUs and memory.
     pub shape: Shape,
     /// The host name in the box.
@@ -61,6 +64,25 @@ pub struct ImageRef {
     pub name: String,
     /// Its block image.
     pub block: PathBuf,
+}
+
+/// A captured box that another one goes on from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRef {
+    /// Where it is.
+    pub directory: PathBuf,
+    /// What it is.
+    pub made: SnapshotMade,
+}
+
+/// How a captured box came to be where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SnapshotMade {
+    /// It is kept, with digests that are checked before it is used.
+    Sealed,
+    /// It was captured for this box a moment ago, and goes when it runs.
+    Fresh,
 }
 
 /// The template of a box.

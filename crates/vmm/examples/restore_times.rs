@@ -40,6 +40,7 @@ async fn main() -> Result<()> {
         initramfs_sha256: sha256(initramfs)?,
     };
     let request = BakeRequest {
+        mark: [0; 16],
         engine: &engine,
         accelerator: verdict.accelerator,
         boot: &boot,
@@ -76,7 +77,7 @@ async fn round(template: &Template, found: Duration) -> Result<[Duration; 8]> {
     disk.set_len(BOX_DISK_BYTES)?;
     let request = RestoreRequest {
         image: File::open(image.path())?,
-        disk,
+        disk: boxwood_vmm::Disk::raw(disk),
         durability: DiskDurability::Scratch,
         console: File::options().write(true).open("/dev/null")?,
         user: QemuUser::Drop { uid: 0x7000_0001, gid: 0x7000_0001 },

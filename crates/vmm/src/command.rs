@@ -13,6 +13,7 @@
 use std::os::fd::RawFd;
 
 use boxwood_types::Shape;
+use serde_json::{Value, json};
 
 use crate::accel::Accelerator;
 
@@ -23,6 +24,15 @@ pub const CHANNEL_NAME: &str = "box.0";
 pub const IMAGE_DISK_BYTES: u64 = 32 << 30;
 /// The size of the disk that a box writes to: `vdb` in the guest.
 pub const BOX_DISK_BYTES: u64 = 32 << 30;
+
+/// What QEMU calls the box's disk when it starts.
+pub(crate) const DISK_NODE: &str = "disk";
+/// The most layers below a box's disk: each is another place to look for what was not written since.
+pub const MAX_LAYERS: usize = 64;
+/// The first set of descriptors that belongs to a layer.
+const FIRST_LAYER_SET: usize = 10;
+/// The first one that is made while QEMU runs.
+pub(crate) const FIRST_LATER_SET: u32 = (FIRST_LAYER_SET + MAX_LAYERS) as u32;
 
 const CHANNEL_SLOT: u32 = 5;
 const IMAGE_SLOT: u32 = 3;
@@ -64,14 +74,25 @@ pub enum DiskDurability {
     Scratch,
 }
 
+impl DiskDurability {
+    fn no_flush(self) -> &'static str {
+        match self {
+            DiskDurability::Flushed => "off",
+            DiskDurability::Scratch => "on",
+        }
+    }
+}
+
 /// The descriptors of one QEMU process.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Connections {
+pub(crate) struct Connections<'a> {
     pub(crate) control: RawFd,
     pub(crate) channel: RawFd,
     pub(crate) console: RawFd,
     pub(crate) image: RawFd,
     pub(crate) disk: RawFd,
+    /// What the disk is an overlay of, the lowest first; without any it is as it is.
+    pub(crate) below: &'a [RawFd],
     pub(crate) durability: DiskDurability,
 }
 
@@ -82,6 +103,8 @@ pub(crate) enum Start<'a> {
     Boot { vmlinux: RawFd, initramfs: RawFd, kernel_arguments: &'a str },
     /// From a state that is sent later; the RAM is a private copy of the template's.
     Incoming,
+    /// The same, and the state is one of devices alone, without a beginning and an end of its own.
+    Captured,
     /// From a state that is sent later; the RAM is written to a file that becomes a template's.
     Rework,
 }
@@ -136,18 +159,14 @@ pub(crate) fn arguments(
     machine: &[String],
     shape: Shape,
     start: Start<'_>,
-    connections: Connections,
+    connections: Connections<'_>,
 ) -> Vec<String> {
     let share = match start {
         Start::Boot { .. } | Start::Rework => "on",
-        Start::Incoming => "off",
+        Start::Incoming | Start::Captured => "off",
     };
     let mib = shape.memory_mib();
-    let Connections { control, channel, console, image, disk, durability } = connections;
-    let flush = match durability {
-        DiskDurability::Flushed => "off",
-        DiskDurability::Scratch => "on",
-    };
+    let Connections { control, channel, console, image, disk, below, durability } = connections;
     let mut all = machine.to_vec();
     let mut add = |name: &str, value: String| all.extend([name.to_owned(), value]);
     let fixed = ["-nodefaults", "-no-user-config", "-no-reboot", "-S"];
@@ -171,15 +190,12 @@ pub(crate) fn arguments(
          file.locking=off,file.read-only=on,file.auto-read-only=off"
             .into(),
     );
+    for (number, layer) in below.iter().enumerate() {
+        add("-add-fd", format!("fd={layer},set={}", FIRST_LAYER_SET + number));
+        add("-blockdev", below_node(number));
+    }
     add("-add-fd", format!("fd={disk},set=3"));
-    add(
-        "-blockdev",
-        format!(
-            "driver=raw,node-name=disk,discard=unmap,detect-zeroes=off,cache.direct=off,\
-             cache.no-flush={flush},file.driver=file,file.filename=/dev/fdset/3,file.locking=off,\
-             file.discard=unmap,file.cache.direct=off,file.cache.no-flush={flush}"
-        ),
-    );
+    add("-blockdev", disk_node(below.len(), durability));
     match start {
         Start::Boot { vmlinux, initramfs, kernel_arguments } => {
             add("-kernel", format!("/proc/self/fd/{vmlinux}"));
@@ -187,25 +203,79 @@ pub(crate) fn arguments(
             add("-append", kernel_arguments.to_owned());
         }
         Start::Incoming | Start::Rework => add("-incoming", "defer".into()),
+        Start::Captured => {
+            add("-incoming", "defer".into());
+            // What saves devices alone writes neither of the two.
+            add("-global", "migration.send-configuration=off".into());
+            add("-machine", "suppress-vmdesc=on".into());
+        }
     }
     all.extend(fixed.map(String::from));
     all
+}
+
+/// A layer below the box's disk: the lowest is raw, the others are overlays of the one before.
+fn below_node(number: usize) -> String {
+    let format = match number {
+        0 => "driver=raw".to_owned(),
+        _ => format!("driver=qcow2,backing=below{}", number - 1),
+    };
+    format!(
+        "{format},node-name=below{number},read-only=on,file.driver=file,\
+         file.filename=/dev/fdset/{},file.locking=off,file.read-only=on,file.auto-read-only=off",
+        FIRST_LAYER_SET + number
+    )
+}
+
+/// The box's disk, over so many layers.
+fn disk_node(layers: usize, durability: DiskDurability) -> String {
+    let format = match layers {
+        0 => "driver=raw".to_owned(),
+        _ => format!("driver=qcow2,backing=below{}", layers - 1),
+    };
+    let flush = durability.no_flush();
+    format!(
+        "{format},node-name={DISK_NODE},discard=unmap,detect-zeroes=off,cache.direct=off,\
+         cache.no-flush={flush},file.driver=file,file.filename=/dev/fdset/3,file.locking=off,\
+         file.discard=unmap,file.cache.direct=off,file.cache.no-flush={flush}"
+    )
+}
+
+/// What QMP is told of a new overlay of a disk, whose file is in this set of descriptors.
+pub(crate) fn overlay_node(node: &str, set: u32, durability: DiskDurability) -> Value {
+    let cache = json!({ "direct": false, "no-flush": durability == DiskDurability::Scratch });
+    json!({
+        "driver": "qcow2",
+        "node-name": node,
+        "backing": null,
+        "discard": "unmap",
+        "detect-zeroes": "off",
+        "cache": cache,
+        "file": {
+            "driver": "file",
+            "filename": format!("/dev/fdset/{set}"),
+            "locking": "off",
+            "discard": "unmap",
+            "cache": cache,
+        },
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CONNECTIONS: Connections = Connections {
+    const CONNECTIONS: Connections<'static> = Connections {
         control: 10,
         channel: 11,
         console: 12,
         image: 13,
         disk: 14,
+        below: &[],
         durability: DiskDurability::Flushed,
     };
 
-    fn line(start: Start<'_>, connections: Connections) -> String {
+    fn line(start: Start<'_>, connections: Connections<'_>) -> String {
         let shape = Shape::default();
         arguments(&machine(shape, Accelerator::Tcg), shape, start, connections).join(" ")
     }
@@ -241,6 +311,18 @@ mod tests {
         assert!(!line(Start::Incoming, CONNECTIONS).contains("no-flush=on"));
         let scratch = Connections { durability: DiskDurability::Scratch, ..CONNECTIONS };
         assert!(line(Start::Incoming, scratch).contains("cache.no-flush=on"));
+    }
+
+    #[test]
+    fn s3_a_disk_is_an_overlay_of_its_layers_which_nobody_can_write_to() {
+        let line = line(Start::Captured, Connections { below: &[20, 21], ..CONNECTIONS });
+        for node in [
+            "fd=20,set=10 -blockdev driver=raw,node-name=below0,read-only=on",
+            "fd=21,set=11 -blockdev driver=qcow2,backing=below0,node-name=below1,read-only=on",
+            "fd=14,set=3 -blockdev driver=qcow2,backing=below1,node-name=disk,discard",
+        ] {
+            assert!(line.contains(node), "{node} is not in {line}");
+        }
     }
 
     #[test]

@@ -125,6 +125,29 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A memory could not be read.
+    #[error("can't read the memory of QEMU (pid {pid})")]
+    OwnMemory {
+        /// QEMU.
+        pid: u32,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A memory is in too many pieces to be captured once more.
+    #[error("its memory was captured {limit} times, which is the most: start the box again")]
+    TooManyCaptures {
+        /// That is how many.
+        limit: usize,
+    },
+    /// A snapshot can't be used.
+    #[error("the snapshot in {} can't be restored: {reason}", path.display())]
+    Unfit {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// QEMU ended while something was awaited from it.
     #[error("QEMU (pid {pid}) ended while it was to {doing}: {exit}")]
     VmDied {

@@ -15,7 +15,8 @@ use boxwood_types::{ByteSize, Shape, chain};
 
 use crate::template::{BakeRequest, BootFiles, IdleError, Progress, Template, Templates};
 use crate::{
-    Accelerator, BOX_DISK_BYTES, DiskDurability, Engine, IMAGE_DISK_BYTES, QemuUser, RestoreRequest,
+    Accelerator, BOX_DISK_BYTES, Disk, DiskDurability, Engine, IMAGE_DISK_BYTES, QemuUser,
+    RestoreRequest,
 };
 
 /// Where the guest counts.
@@ -112,6 +113,7 @@ impl Guinea {
 
     pub(crate) fn request(&self) -> BakeRequest<'_> {
         BakeRequest {
+            mark: [0; 16],
             engine: &self.engine,
             accelerator: Accelerator::Tcg,
             boot: &self.boot,
@@ -175,7 +177,7 @@ pub(crate) fn request() -> (RestoreRequest, tokio::net::unix::pipe::Receiver) {
     };
     let request = RestoreRequest {
         image: File::open(image.path()).unwrap(),
-        disk,
+        disk: Disk::raw(disk),
         durability: DiskDurability::Scratch,
         console: File::from(std::os::fd::OwnedFd::from(write)),
         user,

@@ -81,6 +81,12 @@ fn read_clocks() -> (u64, u64) {
     closest.map_or((0, 0), |(_, tsc, ns)| (tsc, ns))
 }
 
+/// The 16 bytes that 32 hexadecimal digits stand for.
+pub(crate) fn unhex(text: &str) -> Option<[u8; 16]> {
+    let number = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32)?;
+    Some(number.to_be_bytes())
+}
+
 /// Bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

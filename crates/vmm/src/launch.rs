@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 use crate::accel::Accelerator;
 use crate::command::{self, Connections, DiskDurability, Start};
 use crate::confine::QemuUser;
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::process::{self, Process, SpawnRequest};
 use crate::qmp::{Command, Pending, Qmp};
@@ -39,7 +40,7 @@ pub(crate) struct Parts<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Files<'a> {
     pub(crate) image: &'a File,
-    pub(crate) disk: &'a File,
+    pub(crate) disk: &'a Disk,
     pub(crate) durability: DiskDurability,
     pub(crate) console: &'a File,
     pub(crate) user: QemuUser,
@@ -54,12 +55,14 @@ impl Launched {
         let (control, control_end) = StdUnixStream::pair().map_err(&socket)?;
         let (channel, channel_end) = StdUnixStream::pair().map_err(&socket)?;
         let files = parts.files;
+        let below: Vec<_> = files.disk.below.iter().map(AsRawFd::as_raw_fd).collect();
         let connections = Connections {
             control: control_end.as_raw_fd(),
             channel: channel_end.as_raw_fd(),
             console: files.console.as_raw_fd(),
             image: files.image.as_raw_fd(),
-            disk: files.disk.as_raw_fd(),
+            disk: files.disk.top.as_raw_fd(),
+            below: &below,
             durability: files.durability,
         };
         let arguments = command::arguments(parts.machine, parts.shape, parts.start, connections);
@@ -68,8 +71,9 @@ impl Launched {
             channel_end.as_fd(),
             files.console.as_fd(),
             files.image.as_fd(),
-            files.disk.as_fd(),
+            files.disk.top.as_fd(),
         ];
+        descriptors.extend(files.disk.below.iter().map(AsFd::as_fd));
         descriptors.extend(files.boot.iter().map(AsFd::as_fd));
         let device = match parts.accelerator {
             Accelerator::Kvm => Some(Path::new("/dev/kvm")),

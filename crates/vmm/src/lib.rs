@@ -12,6 +12,7 @@ mod accel;
 mod cache;
 mod command;
 mod confine;
+mod disk;
 mod engine;
 mod error;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod process;
 mod qmp;
 mod ram;
 mod restore;
+pub mod snapshot;
 pub mod sparse;
 mod sys;
 mod tail;
@@ -31,8 +33,9 @@ mod usage;
 mod vm;
 
 pub use accel::{Accelerator, Choice, Finding, Verdict, probe};
-pub use command::{BOX_DISK_BYTES, CHANNEL_NAME, DiskDurability, IMAGE_DISK_BYTES};
+pub use command::{BOX_DISK_BYTES, CHANNEL_NAME, DiskDurability, IMAGE_DISK_BYTES, MAX_LAYERS};
 pub use confine::QemuUser;
+pub use disk::{Disk, make_overlay};
 pub use engine::{Engine, Version};
 pub use error::Error;
 pub use oom::OomWatch;

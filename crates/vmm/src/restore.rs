@@ -19,11 +19,13 @@ use tokio::time::Instant;
 
 use crate::command::{BOX_DISK_BYTES, DiskDurability, IMAGE_DISK_BYTES, Start};
 use crate::confine::QemuUser;
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::launch::{Files, Launched, Parts, greet, why_migration_failed};
 use crate::process::{Limit, Process};
 use crate::qmp::{Command, Pending, Qmp};
 use crate::ram;
+use crate::snapshot::capture::Origin;
 use crate::template::Template;
 use crate::vm::{Timings, Vm};
 
@@ -32,8 +34,8 @@ use crate::vm::{Timings, Vm};
 pub struct RestoreRequest {
     /// The image, opened read-only: [`IMAGE_DISK_BYTES`] long.
     pub image: File,
-    /// The box's disk, opened for reading and writing: [`BOX_DISK_BYTES`] long.
-    pub disk: File,
+    /// The box's disk: [`BOX_DISK_BYTES`] long, as the guest sees it.
+    pub disk: Disk,
     /// What becomes of the guest's flushes.
     pub durability: DiskDurability,
     /// Where the guest's console goes, opened write-only. The guest can write without end: a pipe
@@ -72,7 +74,9 @@ pub async fn restore(template: &Template, request: RestoreRequest) -> Result<Vm,
     };
     let memory = Memory { state: template.open_state()?, ram: template.ram() };
     let Thawed { process, qmp, channel, timings } = thaw(parts, memory, limit).await?;
-    Ok(Vm::new(process, qmp, channel, timings))
+    let origin =
+        Origin::template(template, request.durability).map_err(Error::prepare("its memory"))?;
+    Ok(Vm::new((process, qmp, channel), timings, origin))
 }
 
 /// What a VM is made of besides its machine.
@@ -88,7 +92,7 @@ pub(crate) struct Thawed {
     pub(crate) process: Process,
     pub(crate) qmp: Qmp,
     pub(crate) channel: UnixStream,
-    timings: Timings,
+    pub(crate) timings: Timings,
 }
 
 /// Starts a QEMU, loads a state into it, and lets it run.
@@ -104,12 +108,18 @@ pub(crate) async fn thaw(
 }
 
 impl RestoreRequest {
-    fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         access("image", &self.image, OFlags::RDONLY, "read-only")?;
-        access("disk", &self.disk, OFlags::RDWR, "for reading and writing")?;
+        access("disk", &self.disk.top, OFlags::RDWR, "for reading and writing")?;
         access("console", &self.console, OFlags::WRONLY, "write-only")?;
         length("image", &self.image, IMAGE_DISK_BYTES)?;
-        length("disk", &self.disk, BOX_DISK_BYTES)
+        // An overlay has a length of its own, and says how long the disk is; QEMU compares that.
+        let raw = self.disk.below.first().unwrap_or(&self.disk.top);
+        length("disk", raw, BOX_DISK_BYTES)?;
+        self.disk
+            .below
+            .iter()
+            .try_for_each(|layer| access("a layer of the disk", layer, OFlags::RDONLY, "read-only"))
     }
 }
 

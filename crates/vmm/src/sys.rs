@@ -1,4 +1,5 @@
-//! Descriptors in the event loop. Called by `process` and `ram`.
+//! Descriptors in the event loop, called by `process` and `ram`; and the memory of another process, read
+//! by `snapshot`.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -38,5 +39,51 @@ impl Watched {
 impl AsFd for Watched {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.get_ref().as_fd()
+    }
+}
+
+/// Reads places of a process's memory, one behind the other: `(address, length)` each, as many bytes as
+/// `into` has.
+pub(crate) fn read_memory(pid: u32, places: &[(u64, usize)], into: &mut [u8]) -> io::Result<()> {
+    let remote: Vec<libc::iovec> = places
+        .iter()
+        .map(|(address, length)| libc::iovec {
+            iov_base: *address as *mut libc::c_void,
+            iov_len: *length,
+        })
+        .collect();
+    if remote.iter().map(|place| place.iov_len).sum::<usize>() != into.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the kernel writes at most `into.len()` bytes, to `into`, which is borrowed for as long. The
+    // other addresses are another process's: the kernel checks them, and they are only read.
+    let read =
+        unsafe { libc::process_vm_readv(pid, &local, 1, remote.as_ptr(), remote.len() as u64, 0) };
+    match usize::try_from(read) {
+        Ok(count) if count == into.len() => Ok(()),
+        // It stops at the first page that is not there.
+        Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+
+    /// A private mapping of a file, for ever.
+    pub(crate) fn map_private(file: &File, length: usize) -> &'static mut [u8] {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE);
+        // SAFETY: a new mapping at a place of the kernel's choice, which is never unmapped; nobody else
+        // has a reference to it, and the test does not change the file.
+        unsafe {
+            let fd = file.as_raw_fd();
+            let address = libc::mmap(std::ptr::null_mut(), length, protection, flags, fd, 0);
+            assert_ne!(address, libc::MAP_FAILED);
+            std::slice::from_raw_parts_mut(address.cast(), length)
+        }
     }
 }

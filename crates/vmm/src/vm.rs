@@ -7,6 +7,8 @@ use tokio::net::UnixStream;
 use crate::error::Error;
 use crate::process::{Ended, Identity, Limit, Process, VmExit};
 use crate::qmp::{Command, Qmp};
+use crate::snapshot::capture::{self, Origin};
+use crate::snapshot::{CaptureRequest, Captured};
 
 /// How long QEMU may take to stop or to go on.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,11 +36,16 @@ pub struct Vm {
     qmp: Qmp,
     channel: Option<UnixStream>,
     timings: Timings,
+    origin: Origin,
 }
 
 impl Vm {
-    pub(crate) fn new(process: Process, qmp: Qmp, channel: UnixStream, timings: Timings) -> Self {
-        Vm { process, qmp, channel: Some(channel), timings }
+    pub(crate) fn new(
+        (process, qmp, channel): (Process, Qmp, UnixStream),
+        timings: Timings,
+        origin: Origin,
+    ) -> Self {
+        Vm { process, qmp, channel: Some(channel), timings, origin }
     }
 
     /// The host's end of the channel, once. Nothing was said on it yet: the guest answers when it
@@ -89,6 +96,16 @@ impl Vm {
     /// When QEMU does not do it within 10 s, or has ended.
     pub async fn resume(&mut self) -> Result<(), Error> {
         self.execute("resume the VM", "cont").await
+    }
+
+    /// Captures the VM into a directory while it stands still, and lets it go on. The guest must have
+    /// made its disk whole, and nothing must be on its way on the channel (contract S2).
+    ///
+    /// # Errors
+    /// When a step fails; the VM goes on as if nothing had been asked, unless it says otherwise, and the
+    /// directory is to be thrown away.
+    pub async fn capture(&mut self, request: CaptureRequest<'_>) -> Result<Captured, Error> {
+        capture::capture(&mut self.process, &mut self.qmp, &mut self.origin, request).await
     }
 
     /// Kills the VM and waits until it is gone: the one way a VM is ended (contract H3). What the

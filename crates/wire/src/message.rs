@@ -2,10 +2,14 @@
 //!
 //! These types are the wire's: plain, and not to be trusted. What the guest sends are claims.
 
+use std::fmt;
+
 use boxwood_types::{ExitStatus, Signal, StartRefusal, WindowSize};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::mux::StreamId;
+use crate::preface::Mark;
 
 /// A process to start. Texts are bytes, as Linux has them, without NUL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +55,23 @@ pub enum Leaving {
     Discard,
 }
 
-/// The request on [`MAIN_PORT`](crate::frame::MAIN_PORT): start main, once (contract G8).
+/// The request on [`MAIN_PORT`](crate::frame::MAIN_PORT).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MainRequest {
+    /// Start main, once (contract G8).
+    Start(StartMain),
+    /// Main runs already: it was restored with its box. From now on this is its stream.
+    Adopt(AdoptMain),
+}
+
+/// What is told about a main that runs already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptMain {
+    /// What becomes of the disk after it.
+    pub leaving: Leaving,
+}
+
+/// What main is started as.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartMain {
     /// What to start.
@@ -109,7 +129,7 @@ pub enum ProcessReply {
     /// Its time was up and it was killed, with everything it had started. What it had written was
     /// sent before.
     TimedOut,
-    /// Main was started before; nothing was done.
+    /// Main was started before, or was to be adopted and does not run; nothing was done.
     Conflict,
     /// The guest takes no session now; nothing was done.
     Declined(Decline),
@@ -177,6 +197,16 @@ pub enum ControlRequest {
         /// Repeated in the answer.
         nonce: u64,
     },
+    /// The box is about to be captured: bring the disk to a state that is whole, say
+    /// [`ControlReply::Held`], and be silent and deaf until a greeting or
+    /// [`HostWord::Continue`](crate::preface::HostWord::Continue). Nothing may follow on the channel
+    /// before one of those.
+    Hold {
+        /// Repeated in the answer.
+        nonce: u64,
+        /// To be told when this memory is reborn.
+        mark: Mark,
+    },
 }
 
 /// What the guest says on [`CONTROL_PORT`](crate::frame::CONTROL_PORT).
@@ -202,14 +232,49 @@ pub enum ControlReply {
         /// As asked.
         nonce: u64,
         /// At most [`MAX_PROCESSES`] of them.
+        #[serde(deserialize_with = "bounded")]
         processes: Vec<ProcessInfo>,
         /// How many more there are.
         more: u32,
+    },
+    /// The last bytes on the channel before the guest hears a greeting, or that it goes on; unless there
+    /// is a fault: then everything goes on at once.
+    Held {
+        /// As asked.
+        nonce: u64,
+        /// Why it can't be.
+        fault: Option<String>,
     },
 }
 
 /// The most processes one answer lists.
 pub const MAX_PROCESSES: usize = 1024;
+/// A list from a guest: what is one too many is not even decoded.
+fn bounded<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ProcessInfo>, D::Error> {
+    struct List;
+
+    impl<'de> Visitor<'de> for List {
+        type Value = Vec<ProcessInfo>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX_PROCESSES} processes")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
+            let mut list = Vec::new();
+            while let Some(one) = from.next_element()? {
+                if list.len() == MAX_PROCESSES {
+                    return Err(A::Error::invalid_length(MAX_PROCESSES + 1, &self));
+                }
+                list.push(one);
+            }
+            Ok(list)
+        }
+    }
+
+    from.deserialize_seq(List)
+}
+
 /// The most bytes of a process's command line that are told.
 pub const MAX_COMMAND: usize = 1024;
 
@@ -245,4 +310,30 @@ pub struct Counters {
     pub sessions: u64,
     /// Processes that the guest's kernel had killed for want of memory when a child was last killed.
     pub oom_kills: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g5_one_process_too_many_is_not_decoded() {
+        let answer = |count: usize| {
+            let one = ProcessInfo {
+                pid: 1,
+                ppid: 0,
+                user: Vec::new(),
+                state: b'R',
+                terminal: None,
+                age_ms: 0,
+                cpu_ms: 0,
+                rss_kib: 0,
+                command: Vec::new(),
+            };
+            let answer = ControlReply::Processes { nonce: 1, processes: vec![one; count], more: 0 };
+            postcard::from_bytes::<ControlReply>(&postcard::to_allocvec(&answer).unwrap())
+        };
+        assert!(answer(MAX_PROCESSES).is_ok());
+        assert!(answer(MAX_PROCESSES + 1).is_err());
+    }
 }

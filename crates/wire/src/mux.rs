@@ -304,6 +304,11 @@ impl Mux {
         if first.is_empty() { second } else { first }
     }
 
+    /// How many bytes are to be sent, in all.
+    pub fn unsent(&self) -> usize {
+        self.output.len()
+    }
+
     /// That many bytes of the [`output`](Self::output) were sent.
     pub fn sent(&mut self, count: usize) {
         self.output.drain(..count);

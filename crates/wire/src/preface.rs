@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub const MAGIC: [u8; 8] = *b"\xb0xwood\r\n";
 
 /// The versions of the protocol this build speaks.
-pub const VERSIONS: VersionRange = VersionRange { min: 4, max: 4 };
+pub const VERSIONS: VersionRange = VersionRange { min: 5, max: 5 };
 
 /// The longest payload of a greeting, in bytes.
 pub const MAX_PAYLOAD: usize = 16 * 1024;
@@ -51,6 +51,17 @@ impl std::fmt::Debug for Epoch {
     }
 }
 
+/// What a guest is given to keep in its memory before it is frozen, and tells when it is reborn: a guest
+/// that was silently booted anew does not know it.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mark(pub [u8; 16]);
+
+impl std::fmt::Debug for Mark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// Everything that must differ from box to box, sent before anything of the box runs (contract G10).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -80,6 +91,11 @@ pub enum HostWord {
         /// read ahead, too. Absolute paths, at most [`MAX_WARM`].
         warm: Vec<Vec<u8>>,
     },
+    /// Keep this, and say [`GuestWord::Idle`] again: what is frozen then tells it when it is reborn.
+    Remember(Mark),
+    /// The guest is held ([`ControlReply::Held`](crate::message::ControlReply::Held)) and this is not
+    /// another restore: everything goes on where it stood.
+    Continue,
 }
 
 /// What a guest says outside a connection.
@@ -91,6 +107,8 @@ pub enum GuestWord {
     Reborn {
         /// The epoch of the [`Hello`] it answers.
         epoch: Epoch,
+        /// What it was given to keep before its memory was frozen; zeros when that was nothing.
+        mark: Mark,
     },
     /// A step of the rebirth, of the boot, or of [`HostWord::Mount`] failed.
     Failed {
@@ -218,7 +236,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn word() -> GuestWord {
-        GuestWord::Reborn { epoch: Epoch([9; 16]) }
+        GuestWord::Reborn { epoch: Epoch([9; 16]), mark: Mark([3; 16]) }
     }
 
     proptest! {

@@ -13,6 +13,7 @@ mod events;
 mod exec;
 mod exec_bad_input;
 mod exec_ends;
+mod exec_hostile;
 mod exec_many;
 mod failpoints;
 mod health;

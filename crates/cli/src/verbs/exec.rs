@@ -183,7 +183,7 @@ impl Args {
 fn shown(command: &[OsString], timeout: Option<Timeout>) -> String {
     let command = command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
     let time = timeout.map_or(0.0, |timeout| timeout.ms as f64 / 1000.0);
-    format!("'{command}' was killed, with everything it had started: its {time} s were up")
+    format!("'{command}' was killed, with the processes of its session: its {time} s were up")
 }
 
 /// Waits until a detached command runs.

@@ -6,10 +6,8 @@ use std::time::Duration;
 use boxwood_runtime::state::control::Counted;
 use boxwood_runtime::{Listed, Runtime, view};
 use boxwood_types::BoxState;
-use serde_json::Value;
 
-use crate::format::Parsed;
-use crate::out::say;
+use crate::format::print_views;
 use crate::{REFUSED, complain, open_runtime, times, wait_for};
 
 /// A guest that is asked beside everything else that is known is not waited for longer.
@@ -34,15 +32,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     let mut views = Vec::new();
     for name in &args.boxes {
-        match runtime.find(name) {
+        match find(&runtime, name) {
             Ok(listed) => views.push(view(&listed, counted(&runtime, &listed), &times::rfc3339)),
             Err(error) => {
-                complain(&error.into());
+                complain(&error);
                 code = ExitCode::from(REFUSED);
             }
         }
     }
-    print(args, views)?;
+    print_views(args.format.as_deref(), views)?;
     Ok(code)
 }
 
@@ -62,22 +60,15 @@ pub(crate) async fn remote(
             }
         }
     }
-    print(args, views)?;
+    print_views(args.format.as_deref(), views)?;
     Ok(code)
 }
 
-fn print(args: &Args, views: Vec<Value>) -> anyhow::Result<()> {
-    match args.format.as_deref() {
-        None => say!("{:#}", Value::Array(views))?,
-        Some("json") => say!("{}", Value::Array(views))?,
-        Some(template) => {
-            let template = Parsed::new(template)?;
-            for view in &views {
-                say!("{}", template.fill(view)?)?;
-            }
-        }
-    }
-    Ok(())
+/// A box as it is; one whose main has ended, when it has ended itself.
+fn find(runtime: &Runtime, name: &str) -> anyhow::Result<Listed> {
+    let found = runtime.find(name)?;
+    let settled = wait_for(async { Ok(runtime.settle(vec![found]).await) })?;
+    settled.into_iter().next().map_or_else(|| Ok(runtime.find(name)?), Ok)
 }
 
 /// What the guest of a box that runs says it has counted. One that says nothing hides nothing else.

@@ -30,14 +30,17 @@ pub(crate) async fn list(
     Query(asked): Query<ListBoxes>,
 ) -> Result<Json<BoxList>, ApiError> {
     let wanted = Wanted::new(asked);
-    blocking(move || {
-        app.runtime.recover()?;
+    let runtime = app.runtime.clone();
+    let (listed, warnings) = blocking(move || {
+        runtime.recover()?;
         let mut warnings = Vec::new();
-        let mut listed = app.runtime.list(&mut |error| warnings.push(chain(&error)))?;
-        listed.retain(|one| wanted.holds(one));
-        Ok(Json(BoxList { boxes: listed.iter().map(convert::info).collect(), warnings }))
+        let listed = runtime.list(&mut |error| warnings.push(chain(&error)))?;
+        Ok((listed, warnings))
     })
-    .await
+    .await?;
+    let mut listed = app.runtime.settle(listed).await;
+    listed.retain(|one| wanted.holds(one));
+    Ok(Json(BoxList { boxes: listed.iter().map(convert::info).collect(), warnings }))
 }
 
 /// Create a box, and start it if wanted
@@ -112,7 +115,7 @@ pub(crate) async fn get(
     State(app): State<App>,
     Name(name): Name,
 ) -> Result<Json<BoxInfo>, ApiError> {
-    Ok(Json(convert::info(&app.find(name).await?)))
+    Ok(Json(convert::info(&app.look(name).await?)))
 }
 
 /// Look at everything about a box, in Docker's words
@@ -129,7 +132,7 @@ pub(crate) async fn inspect(
     State(app): State<App>,
     Name(name): Name,
 ) -> Result<Json<Value>, ApiError> {
-    let listed = app.find(name).await?;
+    let listed = app.look(name).await?;
     // A guest that says nothing hides nothing else.
     let counted = match listed.record.state {
         BoxState::Running => app.runtime.counted(&listed, GUEST).await.ok(),

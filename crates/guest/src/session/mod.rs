@@ -160,6 +160,20 @@ impl Session {
         }
     }
 
+    /// The box is another from now on, and whoever heard this is not there. Main waits for who takes it
+    /// over; the others are ended or go on as if their streams had been aborted.
+    pub(crate) fn reborn(&mut self, now: Instant) {
+        match self.part {
+            Part::Main => self.outward = Outward::Later,
+            Part::Beside(_) => self.unheard(now),
+        }
+    }
+
+    /// Speaks on this stream from now on.
+    pub(crate) fn adopt(&mut self, stream: StreamId) {
+        self.outward = Outward::Stream(stream);
+    }
+
     /// When [`keep_deadline`](Self::keep_deadline) has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match &self.part {
@@ -205,6 +219,7 @@ impl Session {
         let err = self.stdio.stderr.pump(connection, self.outward, scratch)?;
         if let Life::Ended(status) = self.life
             && self.stdio.is_drained()
+            && self.outward != Outward::Later
         {
             // Ended -- all it wrote is sent --> Told
             self.life = Life::Told;

@@ -188,6 +188,8 @@ pub(crate) struct Outlet {
 pub(crate) enum Outward {
     /// To this stream.
     Stream(StreamId),
+    /// It stays where it is until it is wanted again.
+    Later,
     /// Nobody wants it any more.
     Nowhere,
 }
@@ -244,6 +246,7 @@ impl Outlet {
         let Some(fd) = self.fd.as_ref().filter(|_| self.ready) else { return Ok(Moved::Waits) };
         let room = match outward {
             Outward::Stream(id) => connection.room(id),
+            Outward::Later => 0,
             Outward::Nowhere => scratch.len(),
         };
         let limit = room.min(scratch.len()).min(self.owed.unwrap_or(usize::MAX));

@@ -90,6 +90,7 @@ async fn template(
     };
     let shape = Shape::default();
     let request = BakeRequest {
+        mark: [0; 16],
         engine,
         accelerator,
         boot: &assets.boot_files(),

@@ -45,6 +45,9 @@ impl Supervisor {
                 turned.inspect(|turned| self.announcer.counters.add(*turned, 1));
                 self.announcer.say(&events::Action::Health(health.word()));
             }
+            Action::Capture => self.capture(vm, guest).await,
+            Action::LetGo => self.let_go(guest),
+            Action::GiveCaptureUp(why) => self.give_capture_up(why),
             Action::Pause => {
                 vm.pause().await?;
                 self.check(Main::StandsStill);

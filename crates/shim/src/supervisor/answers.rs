@@ -7,6 +7,8 @@ use boxwood_state::{BoxSpec, Client, StopPolicy};
 use boxwood_types::Signal;
 use boxwood_wire::message::{ControlRequest, Target};
 
+use tokio::sync::mpsc;
+
 use super::{Guest, Supervisor, tell};
 use crate::clients::{self, Asked, Caller, Past, Wanted};
 use crate::life::{Event, Life};
@@ -14,12 +16,18 @@ use crate::output::Sender;
 use crate::replay::replay;
 use crate::report;
 use crate::restart::Wanted as Wish;
+use crate::sessions;
 
 /// How main is stopped by SIGKILL.
 const AT_ONCE: StopPolicy = StopPolicy { signal: Signal::KILL, grace_ms: 0 };
 
 impl Supervisor {
-    pub(super) fn answer(&mut self, asked: Asked, life: &Life, guest: &Guest) -> Option<Event> {
+    pub(super) fn answer(
+        &mut self,
+        asked: Asked,
+        life: &Life,
+        (guest, news): (&Guest, &mpsc::Sender<Event>),
+    ) -> Option<Event> {
         let (request, client) = match asked {
             Asked::StarterGone if self.spec.client == Client::Detached => return None,
             Asked::StarterGone => {
@@ -93,6 +101,10 @@ impl Supervisor {
                 tell(&client, &self.usage(life));
                 None
             }
+            Request::Capture { token } => {
+                self.begin_capture(&token, (client, life), (guest, news));
+                None
+            }
             Request::Reload => {
                 let reply = self.reload();
                 tell(&client, &reply.unwrap_or(Reply::Done));
@@ -119,6 +131,9 @@ impl Supervisor {
     /// What is asked for is done first, and then said to be.
     fn answer_pause(&mut self, request: &Request, client: Sender, life: &Life) -> Option<Event> {
         let (event, message) = match (request, life) {
+            (Request::Pause, Life::Running) if self.capturing.is_some() => {
+                (None, "it is being captured: try again")
+            }
             (Request::Pause, Life::Running) => (Some(Event::PauseAsked), ""),
             (Request::Unpause, Life::Paused) => (Some(Event::UnpauseAsked), ""),
             (Request::Pause, Life::Paused) => (None, "it is paused already"),
@@ -140,7 +155,11 @@ impl Supervisor {
         match (wanted, life) {
             // While the box starts it waits in the guest (contract G1).
             (Wanted::Session(exec), _) => {
-                self.run.relays.begin(&guest.link, &exec, caller, &self.announcer)
+                let main = match life {
+                    Life::Starting { .. } => sessions::Main::Awaited,
+                    _ => sessions::Main::Runs,
+                };
+                self.run.relays.begin((&guest.link, main), &exec, caller, &self.announcer)
             }
             (Wanted::Main(past), Life::Starting { .. }) => self.run.early.push((caller, past)),
             (Wanted::Main(past), _) => self.attach(caller, past, guest),

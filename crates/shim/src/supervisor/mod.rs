@@ -8,11 +8,13 @@
 mod acts;
 mod answers;
 mod back_off;
+mod capture;
 mod end;
 mod update;
 mod usage;
 
 pub(crate) use back_off::Then;
+pub(crate) use capture::Capturing;
 pub(crate) use end::Ended;
 
 use std::rc::Rc;
@@ -77,6 +79,8 @@ pub(crate) struct Supervisor {
     pub(crate) curious: Vec<Sender>,
     /// Who asked for the event at hand and waits until it was dealt with.
     pub(crate) asker: Option<Sender>,
+    /// The capture that was asked for, until its guest stands still.
+    pub(crate) capturing: Option<Capturing>,
     pub(crate) remake: Remake,
     pub(crate) announcer: Announcer,
     /// What belongs to the VM at hand.
@@ -122,7 +126,7 @@ impl Supervisor {
                 biased;
                 Some(event) = news.events.recv() => event,
                 exit = vm.exited() => self.vm_ended(&exit),
-                Some(asked) = ears.asked.recv() => match self.answer(asked, &life, guest) {
+                Some(asked) = ears.asked.recv() => match self.answer(asked, &life, (guest, &news.sender)) {
                     Some(event) => event,
                     None => continue,
                 },

@@ -24,6 +24,7 @@ fn spec(seed: u8, name: &str) -> BoxSpec {
             disk: None,
         },
         again: None,
+        snapshot: None,
         shape: Shape::default(),
         hostname: "h".into(),
         process: ProcessSpec {

@@ -185,11 +185,11 @@ async fn h13_files_opened_wrongly_are_refused_before_qemu_is_started() {
         change(&mut request);
         restore(&template, request).await.unwrap_err().to_string()
     };
-    let writable = refuse(|r| r.image = r.disk.try_clone().unwrap()).await;
+    let writable = refuse(|r| r.image = r.disk.top.try_clone().unwrap()).await;
     assert_eq!(writable, "the box's image must be opened read-only");
-    let unwritable = refuse(|r| r.disk = r.image.try_clone().unwrap()).await;
+    let unwritable = refuse(|r| r.disk = Disk::raw(r.image.try_clone().unwrap())).await;
     assert_eq!(unwritable, "the box's disk must be opened for reading and writing");
-    let short = refuse(|r| r.disk.set_len(512).unwrap()).await;
+    let short = refuse(|r| r.disk.top.set_len(512).unwrap()).await;
     assert_eq!(short, format!("the box's disk has 512 bytes; it must have {BOX_DISK_BYTES}"));
 }
 

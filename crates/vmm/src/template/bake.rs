@@ -12,11 +12,12 @@ use std::path::Path;
 use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::net::UnixStream;
 
-use super::freeze::{CONSOLE_LINES, Fresh, Place, Running, blocking};
+use super::freeze::{CONSOLE_LINES, Fresh, Made, Place, Running, blocking};
 use super::manifest::Binding;
 use super::{BakeRequest, IdleError};
 use crate::command::{self, BOX_DISK_BYTES, DiskDurability, IMAGE_DISK_BYTES, Start};
 use crate::confine::QemuUser;
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::host;
 use crate::launch::{self, Launched, Parts, greet};
@@ -60,8 +61,9 @@ where
     let idling = running.until_idle("boot its guest", idle, limit).await?;
     let frozen = idling.freeze(&files.state, limit).await?;
     frozen.leave(limit).await?;
-    let (binding, fresh) = (place.binding.clone(), place.fresh.clone());
-    blocking(move || files.seal(None, binding, tsc_khz, &fresh)).await?;
+    let made = Made { binding: place.binding.clone(), tsc_khz, mark: request.mark };
+    let fresh = place.fresh.clone();
+    blocking(move || files.seal(None, made, &fresh)).await?;
     place.publish()
 }
 
@@ -112,8 +114,10 @@ impl Booting {
     ) -> Result<Self, Error> {
         let disks = [placeholder(IMAGE_DISK_BYTES)?, placeholder(BOX_DISK_BYTES)?];
         // Another descriptor of the same file, that can't write.
-        let path = format!("/proc/self/fd/{}", disks[0].as_raw_fd());
+        let [image, disk] = disks;
+        let path = format!("/proc/self/fd/{}", image.as_raw_fd());
         let image = File::open(path).map_err(Error::prepare("a disk"))?;
+        let disk = Disk::raw(disk);
         let launched = Launched::launch(Parts {
             engine: binding.engine.path(),
             accelerator: binding.accelerator,
@@ -130,7 +134,7 @@ impl Booting {
             },
             files: launch::Files {
                 image: &image,
-                disk: &disks[1],
+                disk: &disk,
                 durability: DiskDurability::Scratch,
                 console: &console,
                 // It runs nothing but our own kernel and guest.

@@ -16,6 +16,7 @@ use super::manifest::{Binding, Content, Manifest};
 use super::verify::{Zeros, content};
 use super::{Files, IdleError, discard};
 use crate::error::Error;
+use crate::host::hex;
 use crate::launch::why_migration_failed;
 use crate::process::{Limit, Process, VmStatus};
 use crate::qmp::{Command, Qmp};
@@ -75,7 +76,7 @@ fn sync(dir: &Path) -> Result<(), Error> {
 }
 
 /// Runs what reads and writes much where it holds nobody up.
-pub(super) async fn blocking<T, F>(work: F) -> Result<T, Error>
+pub(crate) async fn blocking<T, F>(work: F) -> Result<T, Error>
 where
     T: Send + 'static,
     F: FnOnce() -> Result<T, Error> + Send + 'static,
@@ -90,6 +91,13 @@ pub(super) struct Mounted {
     pub(super) image: String,
     /// The box's disk.
     pub(super) disk: File,
+}
+
+/// What it was made with.
+pub(super) struct Made {
+    pub(super) binding: Binding,
+    pub(super) tsc_khz: u64,
+    pub(super) mark: [u8; 16],
 }
 
 /// The files of a template that is being made.
@@ -110,8 +118,7 @@ impl Fresh {
     pub(super) fn seal(
         self,
         mounted: Option<Mounted>,
-        binding: Binding,
-        tsc_khz: u64,
+        made: Made,
         files: &Files,
     ) -> Result<(), Error> {
         let read = |file: &File, path: PathBuf| -> Result<Content, Error> {
@@ -124,9 +131,10 @@ impl Fresh {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let manifest = Manifest {
-            binding,
-            tsc_khz,
+            binding: made.binding,
+            tsc_khz: made.tsc_khz,
             made_unix_s: now.as_secs(),
+            mark: hex(&made.mark),
             ram: read(&self.ram, files.ram())?,
             state: read(&self.state, files.state())?,
             disk: mounted.as_ref().map(|m| read(&m.disk, files.disk())).transpose()?,

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::host;
 
 /// Counts changes of the files' format, and of what QEMU is told that the binding does not show.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What makes two templates different: the key is a digest of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,8 @@ pub struct Manifest {
     /// The rate of the host's clock that the guest was told.
     pub(crate) tsc_khz: u64,
     pub(crate) made_unix_s: u64,
+    /// What the guest was given to keep, in hexadecimal.
+    pub(crate) mark: String,
     pub(crate) ram: Content,
     pub(crate) state: Content,
     /// What the disk of a box that starts from it has to be a copy of.

@@ -36,12 +36,15 @@ use tokio::net::UnixStream;
 use crate::accel::Accelerator;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::host;
 
+pub(crate) use freeze::blocking;
 use key::Key;
-pub(crate) use manifest::Binding;
 pub use manifest::Manifest;
+pub(crate) use manifest::{Binding, Content};
 pub use mounted::MountRequest;
 use verify::Fitness;
+pub(crate) use verify::{Zeros, content};
 
 /// Why the guest did not become idle; from the caller of [`Templates::ensure`].
 pub type IdleError = Box<dyn std::error::Error + Send + Sync>;
@@ -70,6 +73,8 @@ pub struct BakeRequest<'a> {
     pub boot: &'a BootFiles,
     /// vCPUs and memory.
     pub shape: Shape,
+    /// What the guest is given to keep, by who waits until it is idle: a secret of its memory.
+    pub mark: [u8; 16],
     /// For a VM that is alive and wedged: how long baking may take. [`BakeRequest::WITHIN`] is the
     /// default of the contract (H4).
     pub within: Duration,
@@ -419,6 +424,11 @@ impl Template {
         let key = self.key();
         let missing = || Error::Damaged { key, reason: "it has no disk".into() };
         self.disk.ok_or_else(missing)
+    }
+
+    /// What its guest has kept in its memory.
+    pub fn mark(&self) -> Option<[u8; 16]> {
+        host::unhex(&self.manifest.mark)
     }
 
     pub(crate) fn binding(&self) -> &Binding {

@@ -10,10 +10,11 @@ use std::io;
 
 use tokio::net::UnixStream;
 
-use super::freeze::{self, CONSOLE_LINES, Fresh, Mounted, Place, Running, blocking};
+use super::freeze::{self, CONSOLE_LINES, Fresh, Made, Mounted, Place, Running, blocking};
 use super::{IdleError, Template};
 use crate::command::{DiskDurability, Start};
 use crate::confine::QemuUser;
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::launch::{Files, Parts};
 use crate::process::Limit;
@@ -35,6 +36,8 @@ pub struct MountRequest<'a> {
     pub block_digest: &'a str,
     /// Makes an empty file a new box's disk.
     pub make_disk: &'a dyn Fn(&File) -> io::Result<()>,
+    /// What the guest is given to keep, by who waits until it has mounted.
+    pub mark: [u8; 16],
     /// The user QEMU runs as: its guest reads the image.
     pub user: QemuUser,
     /// For a VM that is alive and wedged: how long it may take.
@@ -76,6 +79,7 @@ where
     copy_memory(base.ram(), &files.ram).map_err(Error::io("write", place.fresh.ram()))?;
     let disk = freeze::create(place.fresh.disk())?;
     (request.make_disk)(&disk).map_err(Error::io("write", place.fresh.disk()))?;
+    let disk = Disk::raw(disk);
     let parts = Parts {
         engine: binding.engine.path(),
         accelerator: binding.accelerator,
@@ -99,9 +103,11 @@ where
     let idling = running.until_idle("mount its root", mount, limit).await?;
     let frozen = idling.freeze(&files.state, limit).await?;
     frozen.leave(limit).await?;
-    let mounted = Some(Mounted { image: request.image_id.to_owned(), disk });
-    let (binding, tsc_khz, fresh) = (binding.clone(), base.manifest.tsc_khz, place.fresh.clone());
-    blocking(move || files.seal(mounted, binding, tsc_khz, &fresh)).await?;
+    let mounted = Some(Mounted { image: request.image_id.to_owned(), disk: disk.top });
+    let made =
+        Made { binding: binding.clone(), tsc_khz: base.manifest.tsc_khz, mark: request.mark };
+    let fresh = place.fresh.clone();
+    blocking(move || files.seal(mounted, made, &fresh)).await?;
     place.publish()
 }
 

@@ -138,7 +138,7 @@ fn check_fully(files: &Files, template: &Template) -> io::Result<Fitness> {
 
 /// What becomes of chunks that are all zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Zeros {
+pub(crate) enum Zeros {
     Leave,
     /// They become holes, which take no space and no time to read. The file must be writable.
     Punch,
@@ -146,7 +146,7 @@ pub(super) enum Zeros {
 
 /// Length and digest of a file. The digest is over the chunks that are not all zeros, each after its
 /// offset; so it does not depend on which zeros are holes.
-pub(super) fn content(file: &File, zeros: Zeros) -> io::Result<Content> {
+pub(crate) fn content(file: &File, zeros: Zeros) -> io::Result<Content> {
     let bytes = file.metadata()?.len();
     // A handle of our own, as its position is moved.
     let mut reader =

@@ -28,6 +28,7 @@ async fn keep(guinea: &Guinea, block_digest: &str) -> (Result<Template, Error>, 
     let (base, _) = guinea.ensure().await;
     let image = image();
     let request = MountRequest {
+        mark: [0; 16],
         image: &image,
         image_id: "some-image",
         block_digest,
@@ -103,6 +104,7 @@ async fn a_guest_that_can_not_mount_is_quoted_and_nothing_is_left() {
     let (base, _) = guinea.ensure().await;
     let image = image();
     let request = MountRequest {
+        mark: [0; 16],
         image: &image,
         image_id: "some-image",
         block_digest: "sha256:1",

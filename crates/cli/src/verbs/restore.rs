@@ -1,0 +1,134 @@
+//! `boxwood restore` and `boxwood fork`: boxes that go on where another one was captured.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use boxwood_runtime::state::{AfterExit, Client};
+use boxwood_runtime::{Held, RestoreRequest, Runtime, Started};
+use boxwood_types::BoxName;
+
+use crate::{REFUSED, client, complain, envfile, labels, open_runtime, wait_for};
+
+/// Go on where a snapshot was captured, in a new box
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  boxwood restore web-warm
+  boxwood restore --name web2 -e MODE=test web-warm
+  boxwood attach web2")]
+pub(crate) struct Args {
+    /// The box's name
+    #[arg(long)]
+    name: Option<BoxName>,
+    #[command(flatten)]
+    own: Own,
+    /// The snapshot's name
+    #[arg(value_name = "SNAPSHOT")]
+    snapshot: String,
+}
+
+/// Multiply a running box: each new one goes on where it is, and it goes on, too
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  boxwood fork web
+  boxwood fork -n 10 --name try web     # try-1 to try-10")]
+pub(crate) struct ForkArgs {
+    /// How many
+    #[arg(short = 'n', long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    number: u16,
+    /// The name; of several boxes, what their names begin with
+    #[arg(long)]
+    name: Option<BoxName>,
+    #[command(flatten)]
+    own: Own,
+    /// The box: name or ID
+    #[arg(value_name = "BOX")]
+    source: String,
+}
+
+/// What the new box has of its own.
+#[derive(Debug, clap::Args)]
+struct Own {
+    /// Set environment variables of processes that are started later
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<OsString>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Say something about it, besides what was said about the one it goes on from
+    #[arg(short, long = "label", value_name = "NAME=VALUE")]
+    labels: Vec<String>,
+    /// Remove it when it has ended
+    #[arg(long)]
+    rm: bool,
+}
+
+impl Own {
+    fn request(&self, name: Option<BoxName>) -> anyhow::Result<RestoreRequest> {
+        Ok(RestoreRequest {
+            name,
+            env: envfile::settings(&self.env_file, self.env.clone())?,
+            labels: labels::read(&[], self.labels.clone())?,
+            after_exit: if self.rm { AfterExit::Remove } else { AfterExit::Keep },
+            client: Client::Detached,
+        })
+    }
+}
+
+pub(crate) fn restore(args: &Args) -> anyhow::Result<ExitCode> {
+    let runtime = open_runtime()?;
+    let request = args.own.request(args.name.clone())?;
+    wait_for(async {
+        let snapshot = runtime.find_snapshot(&args.snapshot)?;
+        let held = runtime.restore(&snapshot, &request).await?;
+        let id = held.spec().id.to_string();
+        client::until_started(held.start(&runtime)?, &id).await
+    })
+}
+
+pub(crate) fn fork(args: &ForkArgs) -> anyhow::Result<ExitCode> {
+    let runtime = open_runtime()?;
+    let requests = (1..=args.number)
+        .map(|number| args.own.request(name(args.name.as_ref(), number, args.number)?))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    wait_for(async {
+        let fork = runtime.fork(&runtime.find(&args.source)?).await?;
+        let mut code = ExitCode::SUCCESS;
+        let mut starting = Vec::new();
+        for request in &requests {
+            let child = runtime.fork_child(&fork, request).map_err(anyhow::Error::from);
+            match child.and_then(|held| begin(held, &runtime)) {
+                Ok(child) => starting.push(child),
+                Err(error) => {
+                    complain(&error);
+                    code = ExitCode::from(REFUSED);
+                }
+            }
+        }
+        // They start at the same time, and are told in order.
+        for (id, started) in starting {
+            match client::until_started(started, &id).await {
+                Ok(ExitCode::SUCCESS) => {}
+                Ok(refused) => code = refused,
+                Err(error) => {
+                    complain(&error);
+                    code = ExitCode::from(REFUSED);
+                }
+            }
+        }
+        Ok(code)
+    })
+}
+
+fn begin(held: Held, runtime: &Runtime) -> anyhow::Result<(String, Started)> {
+    let id = held.spec().id.to_string();
+    Ok((id, held.start(runtime)?))
+}
+
+/// The name of one of several.
+fn name(wanted: Option<&BoxName>, number: u16, of: u16) -> anyhow::Result<Option<BoxName>> {
+    match wanted {
+        Some(name) if of > 1 => Ok(Some(format!("{name}-{number}").parse()?)),
+        other => Ok(other.cloned()),
+    }
+}

@@ -1,0 +1,110 @@
+//! `snapshot`: a running box is captured, and what was captured is kept, listed, checked, removed.
+
+use std::time::Duration;
+
+use boxwood_state::clock::Moment;
+use boxwood_state::control::{Reply, Request};
+use boxwood_state::{Fresh, SNAPSHOT_INFO, Snapshot, SnapshotInfo, StateError};
+use boxwood_types::{BoxId, BoxName};
+use boxwood_vmm::snapshot::{Frozen, seal};
+
+use crate::shim_client::{self, FromShim};
+use crate::wait::in_time;
+use crate::{Error, Listed, Runtime};
+
+/// What a guest may take to write its disk out, and QEMU to be captured; see the shim.
+const CAPTURE: Duration = Duration::from_secs(140);
+
+/// A capture that nobody sees yet.
+#[derive(Debug)]
+pub(crate) struct Capture {
+    pub(crate) fresh: Fresh,
+    pub(crate) info: SnapshotInfo,
+}
+
+impl Runtime {
+    /// Captures a running box and keeps it under a name. The box goes on.
+    ///
+    /// # Errors
+    /// When it does not run, or could not be captured; then it goes on all the same, and nothing is left.
+    pub async fn snapshot(&self, listed: &Listed, name: &BoxName) -> Result<Snapshot, Error> {
+        if self.home.has_snapshot(name) {
+            return Err(StateError::SnapshotTaken(name.to_string()).into());
+        }
+        let Capture { fresh, mut info } = self.capture(listed).await?;
+        info.name = name.clone();
+        fresh.describe(&info)?;
+        seal(fresh.directory(), &[SNAPSHOT_INFO]).await?;
+        let directory = self.home.publish_snapshot(fresh, name)?;
+        Ok(Snapshot { directory, info })
+    }
+
+    /// Captures a running box into a directory that nobody sees.
+    pub(crate) async fn capture(&self, listed: &Listed) -> Result<Capture, Error> {
+        self.home.sweep_snapshots()?;
+        let (spec, state) = (&listed.spec, listed.record.state);
+        let not_running = || {
+            let hint = "only a running box can be captured";
+            Error::WrongState { id: spec.id.clone(), state, hint }
+        };
+        if !state.is_live() {
+            return Err(not_running());
+        }
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).map_err(Error::Random)?;
+        let id = BoxId::from_random(random);
+        let fresh = self.home.new_snapshot(&id)?;
+        let created = Moment::now();
+        let request = Request::Capture { token: fresh.token().to_owned() };
+        let asked = shim_client::ask(&listed.dir, &request).await?;
+        let Some((mut reader, _writer)) = asked else { return Err(not_running()) };
+        match in_time(&listed.dir, CAPTURE, reader.next()).await? {
+            Some(FromShim::Reply(Reply::Captured { pause_us, pages })) => {
+                let name = spec.name.clone();
+                let info =
+                    SnapshotInfo { name, id, created, source: spec.clone(), pause_us, pages };
+                Ok(Capture { fresh, info })
+            }
+            Some(FromShim::Reply(Reply::Refused { state, message })) => {
+                Err(Error::Refused { id: spec.id.clone(), state, message })
+            }
+            Some(FromShim::Reply(Reply::Ended { .. })) | None => Err(not_running()),
+            Some(_) => Err(Error::ShimProtocol { id: spec.id.clone() }),
+        }
+    }
+
+    /// The snapshot with this name.
+    ///
+    /// # Errors
+    /// When there is none, or it can't be read.
+    pub fn find_snapshot(&self, name: &str) -> Result<Snapshot, Error> {
+        Ok(self.home.snapshot(name)?)
+    }
+
+    /// All snapshots, the oldest first. What can't be read is told to `broken`.
+    ///
+    /// # Errors
+    /// When the home can't be read.
+    pub fn snapshots(&self, broken: &mut dyn FnMut(Error)) -> Result<Vec<Snapshot>, Error> {
+        let (snapshots, errors) = self.home.all_snapshots()?;
+        errors.into_iter().for_each(|error| broken(error.into()));
+        Ok(snapshots)
+    }
+
+    /// Reads all of a snapshot and compares it with what was captured (contract S1).
+    ///
+    /// # Errors
+    /// When it is damaged, or this host can't restore it; the message says which.
+    pub async fn verify_snapshot(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        Ok(Frozen::verify(&snapshot.directory).await?)
+    }
+
+    /// Removes a snapshot. Boxes that were restored from it, and other snapshots, keep what they need.
+    ///
+    /// # Errors
+    /// When there is none, or the disk says no.
+    pub fn remove_snapshot(&self, name: &str) -> Result<(), Error> {
+        self.home.sweep_snapshots()?;
+        Ok(self.home.remove_snapshot(name)?)
+    }
+}

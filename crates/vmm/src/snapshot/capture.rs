@@ -1,0 +1,287 @@
+//! Captures a running VM: memory, devices and disk of one moment. Called by a shim, when the guest has
+//! made its disk whole and fallen silent.
+//!
+//! QEMU writes the state of the devices; it would write all of the memory, too, since it maps that
+//! privately. So it is told to save devices alone, and the pages that are the VM's own are read from
+//! outside. The disk goes on as an overlay of what it was. All of that happens while the vCPUs stand
+//! still; everything else before or after.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::delta::{CHUNK, Delta, DeltaWriter, PAGE};
+use super::own::OwnMemory;
+use super::{FORMAT, Layers, MAX_DELTAS, Paths, Sketch, link_or_copy};
+use crate::command::{DISK_NODE, DiskDurability, FIRST_LATER_SET, overlay_node};
+use crate::error::Error;
+use crate::host::hex;
+use crate::process::{Limit, Process};
+use crate::qmp::{Command, Qmp};
+use crate::template::{Binding, Template};
+
+/// What is known of a VM that can be captured.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    binding: Binding,
+    tsc_khz: u64,
+    layers: Layers,
+    /// What QEMU has mapped.
+    ram: Arc<File>,
+    durability: DiskDurability,
+    /// What QEMU calls the disk that is written to.
+    node: String,
+    /// How many descriptors it was given since it started.
+    later: u32,
+}
+
+impl Origin {
+    /// Of a VM that began as a template.
+    pub(crate) fn template(template: &Template, durability: DiskDurability) -> io::Result<Self> {
+        let base = Arc::new(template.ram().try_clone()?);
+        let layers = Layers {
+            base: base.clone(),
+            base_content: template.manifest().ram.clone(),
+            deltas: Vec::new(),
+            mapped: 0,
+        };
+        let (binding, tsc_khz) = (template.binding().clone(), template.manifest().tsc_khz);
+        Ok(Self::new((binding, tsc_khz), layers, base, durability))
+    }
+
+    pub(super) fn new(
+        (binding, tsc_khz): (Binding, u64),
+        layers: Layers,
+        ram: Arc<File>,
+        durability: DiskDurability,
+    ) -> Self {
+        let node = DISK_NODE.to_owned();
+        Origin { binding, tsc_khz, layers, ram, durability, node, later: 0 }
+    }
+}
+
+/// What a capture needs.
+pub struct CaptureRequest<'a> {
+    /// An empty directory.
+    pub directory: &'a Path,
+    /// What the guest was given to keep.
+    pub mark: [u8; 16],
+    /// What the disk is written to from then on: an empty overlay, opened for reading and writing.
+    pub overlay: File,
+    /// Gives the files of the disk their new names. Called while nothing is written; what was the disk
+    /// becomes the layer below the overlay, so a crash at any moment leaves a disk that is right.
+    pub switch: &'a mut dyn FnMut(DiskSwitch) -> io::Result<()>,
+    /// How long it may take.
+    pub within: Duration,
+}
+
+/// What becomes of the names of a box's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskSwitch {
+    /// The disk is a layer, and the overlay the disk.
+    Over,
+    /// As before: QEMU did not take the overlay.
+    Back,
+}
+
+/// What a capture came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// How long the vCPUs stood still.
+    pub pause: Duration,
+    /// How many pages were stored.
+    pub pages: u64,
+}
+
+/// Captures a VM into a directory, and lets it run on.
+pub(crate) async fn capture(
+    process: &mut Process,
+    qmp: &mut Qmp,
+    origin: &mut Origin,
+    request: CaptureRequest<'_>,
+) -> Result<Captured, Error> {
+    if origin.layers.deltas.len() >= MAX_DELTAS {
+        return Err(Error::TooManyCaptures { limit: MAX_DELTAS });
+    }
+    let limit = Limit::of(request.within);
+    let paths = Paths::of(request.directory);
+    let create = |path: std::path::PathBuf, read: bool| {
+        let mut options = File::options();
+        options.read(read).write(true).create_new(true).open(&path).map_err(Error::io("make", path))
+    };
+    let state = create(paths.named("state"), false)?;
+    let number = origin.layers.deltas.len();
+    let pages = create(paths.delta(number), true)?;
+    let mut sets = Sets { first: FIRST_LATER_SET + origin.later, added: 0 };
+    let node = format!("disk{}", origin.later);
+    origin.later += 2;
+
+    let prepared = async {
+        sets.add(qmp, &state).await?;
+        let set = sets.add(qmp, &request.overlay).await?;
+        let overlay = overlay_node(&node, set, origin.durability);
+        qmp.execute(Command::with("blockdev-add", overlay)).await
+    };
+    if let Err(error) = process.during("take what it is captured with", limit, prepared).await {
+        sets.forget(qmp).await;
+        return Err(error);
+    }
+    let began = Instant::now();
+    process.during("stand still", limit, qmp.execute(Command::plain("stop"))).await?;
+    let still = Still { process, qmp, origin, limit };
+    let result = still.capture(&node, &sets, pages, request.switch).await;
+    let goes_on = process.during("go on", limit, qmp.execute(Command::plain("cont"))).await;
+    let pause = began.elapsed();
+    sets.forget(qmp).await;
+    goes_on?;
+    let delta = match result {
+        Ok(delta) => delta,
+        Err(error) => {
+            let gone = json!({ "node-name": node });
+            let _ = qmp.execute(Command::with("blockdev-del", gone)).await;
+            return Err(error);
+        }
+    };
+    let stored = delta.file().metadata().map_or(0, |meta| meta.len() / (PAGE as u64 + 4));
+    origin.node = node;
+    origin.layers.deltas.push(Arc::new(delta));
+    write_down(&paths, origin, request.mark)?;
+    Ok(Captured { pause, pages: stored })
+}
+
+/// Descriptors that QEMU is given while it runs.
+struct Sets {
+    first: u32,
+    added: u32,
+}
+
+impl Sets {
+    async fn add(&mut self, qmp: &mut Qmp, file: &File) -> Result<u32, Error> {
+        let set = self.first + self.added;
+        let command = Command {
+            name: "add-fd",
+            arguments: json!({ "fdset-id": set }),
+            descriptor: Some(file.as_fd()),
+        };
+        qmp.execute(command).await?;
+        self.added += 1;
+        Ok(set)
+    }
+
+    /// Closes QEMU's copies but for those that are in use.
+    async fn forget(&self, qmp: &mut Qmp) {
+        for set in self.first..self.first + self.added {
+            // What is not closed goes with QEMU.
+            let _ = qmp.execute(Command::with("remove-fd", json!({ "fdset-id": set }))).await;
+        }
+    }
+}
+
+/// A VM that stands still.
+struct Still<'a> {
+    process: &'a mut Process,
+    qmp: &'a mut Qmp,
+    origin: &'a Origin,
+    limit: Limit,
+}
+
+impl Still<'_> {
+    async fn capture(
+        self,
+        node: &str,
+        sets: &Sets,
+        pages: File,
+        switch: &mut dyn FnMut(DiskSwitch) -> io::Result<()>,
+    ) -> Result<Delta, Error> {
+        let Still { process, qmp, origin, limit } = self;
+        let pid = process.pid();
+        // Not `live`: that would give the disks up, too.
+        let to = json!({ "filename": format!("/dev/fdset/{}", sets.first), "live": false });
+        let save = qmp.send(Command::with("xen-save-devices-state", to)).await?;
+        let (ram, layers) = (origin.ram.clone(), origin.layers.clone());
+        let stored = tokio::task::spawn_blocking(move || store(pid, &ram, &layers, pages));
+        process.during("save its devices", limit, save.answer()).await?;
+        let failed = |source| Error::OwnMemory { pid, source };
+        let delta = stored.await.map_err(|error| failed(io::Error::other(error)))?;
+        let delta = delta.map_err(failed)?;
+        let switched = Error::prepare("the files of the box's disk");
+        switch(DiskSwitch::Over).map_err(&switched)?;
+        let over = json!({ "node": origin.node, "overlay": node });
+        let taken = qmp.execute(Command::with("blockdev-snapshot", over));
+        if let Err(error) = process.during("take a disk over its disk", limit, taken).await {
+            switch(DiskSwitch::Back).map_err(switched)?;
+            return Err(error);
+        }
+        Ok(delta)
+    }
+}
+
+/// Writes the pages of a VM that are not in its layers.
+fn store(pid: u32, ram: &File, layers: &Layers, file: File) -> io::Result<Delta> {
+    let memory = OwnMemory::find(pid, ram)?;
+    let own = memory.own()?;
+    let mut writer = DeltaWriter::new(&file);
+    let mut buffer = vec![0; CHUNK * PAGE];
+    for pages in own.chunks(CHUNK) {
+        let bytes = &mut buffer[..pages.len() * PAGE];
+        memory.read(pages, bytes)?;
+        let changed = changed(pages, bytes, &layers.deltas[layers.mapped..])?;
+        writer.add(&changed, &bytes[..changed.len() * PAGE])?;
+    }
+    let pages = writer.finish()?;
+    Ok(Delta::written(file, pages))
+}
+
+/// Which of the pages are not as they were captured last; their bytes are moved together.
+fn changed(pages: &[u32], bytes: &mut [u8], captured: &[Arc<Delta>]) -> io::Result<Vec<u32>> {
+    if captured.is_empty() {
+        return Ok(pages.to_vec());
+    }
+    let mut before = [0; PAGE];
+    let mut changed = Vec::with_capacity(pages.len());
+    for (place, page) in pages.iter().enumerate() {
+        let mut known = false;
+        for delta in captured.iter().rev() {
+            known = delta.read(*page, &mut before)?;
+            if known {
+                break;
+            }
+        }
+        let at = place * PAGE;
+        if !known || bytes[at..at + PAGE] != before {
+            bytes.copy_within(at..at + PAGE, changed.len() * PAGE);
+            changed.push(*page);
+        }
+    }
+    Ok(changed)
+}
+
+/// Completes the directory with what was there before.
+fn write_down(paths: &Paths, origin: &Origin, mark: [u8; 16]) -> Result<(), Error> {
+    let Layers { base, base_content, deltas, .. } = &origin.layers;
+    let link = |file: &File, path: std::path::PathBuf| {
+        link_or_copy(file, &path).map_err(Error::io("make", path))
+    };
+    link(base, paths.named("base"))?;
+    let older = &deltas[..deltas.len() - 1];
+    for (number, delta) in older.iter().enumerate() {
+        link(delta.file(), paths.delta(number))?;
+    }
+    let sketch = Sketch {
+        format: FORMAT,
+        binding: origin.binding.clone(),
+        tsc_khz: origin.tsc_khz,
+        mark: hex(&mark),
+        base: base_content.clone(),
+        deltas: deltas.len(),
+    };
+    let path = paths.named("sketch.json");
+    // Plain data with text keys always becomes JSON.
+    let text = serde_json::to_vec_pretty(&sketch).unwrap_or_default();
+    std::fs::write(&path, text).map_err(Error::io("write", path))
+}
