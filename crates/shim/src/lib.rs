@@ -88,7 +88,9 @@ pub fn run_warm(home: &Path, id: &BoxId, remake: Remake) -> ExitCode {
 }
 
 fn to_the_end(work: impl Future<Output = Result<(), launch::LaunchError>>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // Everything here is on one thread, and so it needs no second scheduler for what can't be sent.
+    let options = tokio::runtime::LocalOptions::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(options);
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -96,7 +98,7 @@ fn to_the_end(work: impl Future<Output = Result<(), launch::LaunchError>>) -> Ex
             return ExitCode::from(125);
         }
     };
-    let result = tokio::task::LocalSet::new().block_on(&runtime, work);
+    let result = runtime.block_on(work);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

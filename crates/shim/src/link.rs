@@ -111,6 +111,11 @@ impl Link {
         }
     }
 
+    /// Where what goes over it is counted.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
     /// Opens a stream to a service.
     ///
     /// # Errors

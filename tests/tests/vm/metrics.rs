@@ -115,6 +115,7 @@ fn h12_health_changes_are_counted_by_where_they_lead() {
     becomes("healthy");
     let names = ["health_changes_total{to=\"healthy\"}", "health_changes_total{to=\"unhealthy\"}"];
     assert_eq!(counts(&lab, &names), [2, 1]);
+    assert!(counts(&lab, &["health_probes_total"])[0] >= 3);
     lab.remove("web");
 }
 

@@ -42,6 +42,8 @@ pub enum Counter {
     OrphansReaped,
     /// Sessions that guests began, main among them; a guest's claim.
     GuestSessions,
+    /// Health checks that came to a result.
+    HealthProbes,
 }
 
 /// What is timed.
@@ -68,7 +70,7 @@ pub struct Series {
 
 impl Counter {
     /// All of them, those of a family beside each other.
-    pub const ALL: [Counter; 13] = [
+    pub const ALL: [Counter; 14] = [
         Counter::BoxesRegistered,
         Counter::ChildrenReaped,
         Counter::ChildrenVanished,
@@ -82,6 +84,7 @@ impl Counter {
         Counter::BytesOut,
         Counter::OrphansReaped,
         Counter::GuestSessions,
+        Counter::HealthProbes,
     ];
 
     /// How it is shown.
@@ -114,6 +117,7 @@ impl Counter {
             Counter::GuestSessions => {
                 ("guest_sessions", None, "Sessions begun in boxes, as guests last said")
             }
+            Counter::HealthProbes => ("health_probes", None, "Health checks made"),
         };
         Series { family, label, help }
     }
