@@ -14,7 +14,7 @@ GUEST := target/$(GUEST_TARGET)/release/boxwood-guest
 # Tests share one store, so that the kernel is fetched and templates are baked once.
 TEST_STORE := $(CURDIR)/target/test-store
 
-.PHONY: run test build deps deps-test setup check unit fuzz vm rest bench install clean
+.PHONY: run test build deps deps-test setup check unit fuzz failpoints vm rest bench install clean
 
 run: deps build
 	$(BOXWOOD) setup
@@ -49,7 +49,12 @@ FUZZ_SECONDS ?= 5
 fuzz:
 	scripts/fuzz $(FUZZ_SECONDS)
 
-vm: build
+# The binary with steps at which tests kill it. For development: its dependencies are those of the unit tests.
+failpoints:
+	scripts/cargo build --locked -p boxwood-cli --features failpoints
+	install -D -m 0755 target/debug/boxwood target/failpoints/boxwood
+
+vm: build failpoints
 	BOXWOOD_HOME=$(TEST_STORE)/home BOXWOOD_STORE=$(TEST_STORE) $(BOXWOOD) setup
 	BOXWOOD_STORE=$(TEST_STORE) BOXWOOD_BIN=$(CURDIR)/$(BOXWOOD) scripts/cargo test --locked -p boxwood-tests
 

@@ -8,6 +8,7 @@
 mod bake;
 mod codes;
 mod exec;
+mod host;
 mod idle;
 mod load;
 mod peers;
@@ -24,6 +25,7 @@ Usage: boxwood-bench [MEASUREMENT]... [--count N]
   version  boxwood version
   exec     processes beside main: one, many at once, bytes, and main's result
   codes    200 runs with 200 codes, one by one and 8 at a time
+  host     ps, the daemon, the ends of boxes, and what a health check costs
   idle     ten idle boxes: memory and processor time
   snapshot capturing, restoring and forking, and what that takes
   bake     making a template, on an idle and on a busy host
@@ -35,11 +37,12 @@ usual count.";
 /// A measurement by its name, and what does it.
 type Measurement = (&'static str, fn(Option<usize>));
 
-const MEASUREMENTS: [Measurement; 8] = [
+const MEASUREMENTS: [Measurement; 9] = [
     ("start", start::measure),
     ("version", start::measure_version),
     ("exec", exec::measure),
     ("codes", codes::measure),
+    ("host", host::measure),
     ("idle", idle::measure),
     ("snapshot", snapshot::measure),
     ("bake", bake::measure),

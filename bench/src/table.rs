@@ -17,7 +17,7 @@ impl Sample {
     }
 
     /// The value that this share of the others does not exceed.
-    fn at(&self, share: f64) -> f64 {
+    pub(crate) fn at(&self, share: f64) -> f64 {
         let last = self.0.len().saturating_sub(1);
         let place = (share * last as f64).round() as usize;
         self.0.get(place).copied().unwrap_or(f64::NAN)

@@ -27,6 +27,16 @@ pub(crate) fn boxwood() -> &'static Path {
     found.as_deref().expect("no boxwood to test: run 'make build', or name one in BOXWOOD_BIN")
 }
 
+/// The binary under test with steps at which it can be killed: what `make failpoints` built.
+///
+/// # Panics
+/// When there is none.
+pub(crate) fn failing() -> PathBuf {
+    let path = target().join("failpoints/boxwood");
+    assert!(path.exists(), "no boxwood with failpoints to test: run 'make failpoints'");
+    path
+}
+
 /// The guest binary that was built for it.
 ///
 /// # Panics

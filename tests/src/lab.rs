@@ -195,6 +195,31 @@ impl Lab {
         }
     }
 
+    /// A program that has boxes by the library, told where the binary is that its shims run.
+    pub fn embedding(&self, program: impl AsRef<OsStr>) -> Invocation {
+        let guest = binary::guest();
+        self.program(program).env("BOXWOOD_GUEST", guest).args([self.binary()])
+    }
+
+    /// `boxwood` with these arguments, to which `wish` happens: a step of a box's life and what is done there,
+    /// such as `start: shim spawned=kill`. See the state crate's failpoints.
+    pub fn failing(
+        &self,
+        wish: &str,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Invocation {
+        let mark = self.reached();
+        let _ = std::fs::remove_file(&mark);
+        let failing = self.program(binary::failing()).args(args);
+        let failing = failing.env("BOXWOOD_GUEST", binary::guest());
+        failing.env("BOXWOOD_FAILPOINT", wish).env("BOXWOOD_FAILPOINT_MARK", mark)
+    }
+
+    /// The file that says that the last [`failing`](Self::failing) one reached its step.
+    pub fn reached(&self) -> PathBuf {
+        self.folder().join("reached")
+    }
+
     /// Starts a detached box with `boxwood run -d --name NAME` and these arguments.
     ///
     /// # Panics

@@ -13,7 +13,7 @@ use crate::process::{Process, Watched};
 const GRACE: Duration = Duration::from_secs(3);
 
 /// What a home always has.
-const SKELETON: [&str; 8] = [
+const SKELETON: [&str; 11] = [
     "boxes",
     "names",
     "events",
@@ -22,6 +22,9 @@ const SKELETON: [&str; 8] = [
     "names.lock",
     "recovery.lock",
     "snapshots.lock",
+    "pool.lock",
+    "metrics.lock",
+    "metrics.json",
 ];
 
 /// Everything that is left of a lab.

@@ -14,6 +14,7 @@
 
 pub mod archive;
 mod binary;
+mod cgroup;
 mod invocation;
 mod lab;
 mod leftovers;
@@ -28,6 +29,7 @@ mod tree;
 mod watch;
 
 pub use binary::{host_has, is_root, workspace};
+pub use cgroup::Cgroup;
 pub use invocation::Invocation;
 pub use lab::{Lab, Live};
 pub use output::Output;

@@ -8,6 +8,9 @@ mod boxes;
 mod error;
 mod exec;
 mod images;
+mod metrics;
+mod prune;
+mod stats;
 mod strict;
 mod system;
 mod templates;
@@ -19,6 +22,9 @@ pub use boxes::{
 pub use error::{ErrorBody, ErrorKind, Problem};
 pub use exec::{CreateExec, ExecCreated, ExecEnd, ExecInfo, ExecState, SignalExec};
 pub use images::{DeleteImage, ImageInfo, ImageList, LoadedImage, LoadedImages, RemovedImage};
+pub use metrics::{Bucket, Histogram, Metric, Metrics};
+pub use prune::{PruneAll, Pruned};
+pub use stats::{BoxProcess, BoxProcesses, BoxStats, StatsOf, Usage};
 pub use system::{Health, Version};
 pub use templates::{TemplateInfo, TemplateList};
 

@@ -75,6 +75,7 @@ enum Verb {
     Events(verbs::events::Args),
     Top(verbs::top::Args),
     Stats(verbs::stats::Args),
+    Metrics(verbs::metrics::Args),
     Stop(verbs::stop::Args),
     Kill(verbs::kill::Args),
     Restart(verbs::restart::Args),
@@ -84,6 +85,7 @@ enum Verb {
     Rm(verbs::rm::Args),
     Rename(verbs::rename::Args),
     Snapshot(verbs::snapshot::Args),
+    Pool(verbs::pool::Args),
     Restore(verbs::restore::Args),
     Fork(verbs::restore::ForkArgs),
     Update(verbs::update::Args),
@@ -100,9 +102,12 @@ enum Verb {
     Completion(verbs::completion::Args),
     #[command(hide = true)]
     Shim(verbs::shim::Args),
+    #[command(hide = true)]
+    Warm(verbs::shim::Args),
 }
 
 fn main() -> ExitCode {
+    boxwood_runtime::state::prepare_failpoints();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -110,6 +115,7 @@ fn main() -> ExitCode {
     let result = match cli.verb {
         // Before anything that might start a thread: QEMU dies with the thread that started it.
         Verb::Shim(args) => return verbs::shim::run(&args),
+        Verb::Warm(args) => return verbs::shim::run_warm(&args),
         Verb::Completion(args) => verbs::completion::run(&args, &mut Cli::command()),
         Verb::Serve(args) => verbs::serve::run(args),
         verb => match cli.host {
@@ -141,6 +147,7 @@ fn local(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Events(args) => verbs::events::run(args),
         Verb::Top(args) => verbs::top::run(&args),
         Verb::Stats(args) => verbs::stats::run(&args),
+        Verb::Metrics(args) => verbs::metrics::run(&args),
         Verb::Stop(args) => verbs::stop::run(&args),
         Verb::Kill(args) => verbs::kill::run(&args),
         Verb::Restart(args) => verbs::restart::run(&args),
@@ -150,6 +157,7 @@ fn local(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Rm(args) => verbs::rm::run(&args),
         Verb::Rename(args) => verbs::rename::run(&args),
         Verb::Snapshot(args) => verbs::snapshot::run(&args),
+        Verb::Pool(args) => verbs::pool::run(&args),
         Verb::Restore(args) => verbs::restore::restore(&args),
         Verb::Fork(args) => verbs::restore::fork(&args),
         Verb::Update(args) => verbs::update::run(args),
@@ -163,7 +171,9 @@ fn local(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Template(args) => verbs::template::run(&args),
         Verb::Version(args) => verbs::version::run(&args),
         // These were run before.
-        Verb::Shim(_) | Verb::Completion(_) | Verb::Serve(_) => Ok(ExitCode::SUCCESS),
+        Verb::Shim(_) | Verb::Warm(_) | Verb::Completion(_) | Verb::Serve(_) => {
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

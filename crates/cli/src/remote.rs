@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{anyhow, bail};
 use boxwood_api::{ErrorKind, TerminalSize};
 use boxwood_client::{Client, Host, Secrets};
-use boxwood_types::WindowSize;
+use boxwood_types::{ExitStatus, WindowSize};
 
 use crate::{REFUSED, Verb, complain, verbs, wait_for};
 
@@ -41,6 +41,13 @@ pub(crate) fn run(host: Host, verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::Update(args) => verbs::update::remote(args, client).await,
             Verb::Rmi(args) => verbs::rmi::remote(&args, client).await,
             Verb::Version(args) => verbs::version::remote(&args, client).await,
+            Verb::Events(args) => verbs::events::remote(args, client).await,
+            Verb::Top(args) => verbs::top::remote(&args, client).await,
+            Verb::Stats(args) => verbs::stats::remote(&args, client).await,
+            Verb::Metrics(args) => verbs::metrics::remote(&args, client).await,
+            Verb::Prune(args) => verbs::prune::remote(&args, client).await,
+            Verb::Template(args) => verbs::template::remote(&args, client).await,
+            // These are about the host they are run on.
             _ => bail!("this verb can't be asked of a daemon: run it on that host, without --host"),
         }
     })
@@ -49,6 +56,25 @@ pub(crate) fn run(host: Host, verb: Verb) -> anyhow::Result<ExitCode> {
 /// Whether a daemon said that there is no such thing.
 pub(crate) fn is_not_found(error: &boxwood_client::Error) -> bool {
     error.kind() == Some(ErrorKind::NotFound)
+}
+
+/// The end of something that runs already: when the daemon is lost meanwhile, nobody knows how it ends, and
+/// that is not the code of what could not be done.
+pub(crate) fn known(ended: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    use boxwood_client::Error::{Broken, Stream, Unreachable};
+
+    match ended {
+        Err(error)
+            if matches!(
+                error.downcast_ref(),
+                Some(Broken { .. } | Stream(_) | Unreachable { .. })
+            ) =>
+        {
+            complain(&error);
+            Ok(ExitCode::from(ExitStatus::Unknown.shell_code()))
+        }
+        other => other,
+    }
 }
 
 /// What Boxwood could not do, with the exit code that a box's failed start has.

@@ -5,12 +5,14 @@
 
 mod error;
 mod host;
+mod lines;
 mod request;
 mod stream;
 mod verbs;
 
 pub use error::Error;
 pub use host::{Host, HostError, Secrets};
+pub use lines::Lines;
 pub use request::{Body, body};
 pub use stream::{FromBox, Reader, Writer};
 pub use verbs::Query;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::{Client, Error};
+use crate::{Client, Error, Lines};
 
 /// What a request carries.
 pub type Body = BoxBody<Bytes, std::io::Error>;
@@ -105,6 +105,19 @@ impl Client {
         let answer = self.send(asked).await?;
         let bytes = self.collect(answer).await?;
         serde_json::from_slice(&bytes).map_err(|_| self.protocol())
+    }
+
+    /// Asks for text.
+    pub(crate) async fn text(&self, path: &str) -> Result<String, Error> {
+        let answer = self.send(Asked::plain(Method::GET, path)).await?;
+        let bytes = self.collect(answer).await?;
+        String::from_utf8(bytes.into()).map_err(|_| self.protocol())
+    }
+
+    /// Asks for lines.
+    pub(crate) async fn lines(&self, path: String) -> Result<Lines, Error> {
+        let answer = self.send(Asked::plain(Method::GET, path)).await?;
+        Ok(Lines::of(answer.into_body()))
     }
 
     /// Sends a request whose answer says nothing.

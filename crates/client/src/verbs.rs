@@ -3,16 +3,17 @@
 use std::fmt::Write as _;
 
 use boxwood_api::{
-    AttachBox, BoxInfo, BoxList, CreateBox, CreateExec, Created, DeleteBox, DeleteImage, Ended,
-    ExecCreated, ExecInfo, ImageList, KillBox, ListBoxes, LoadedImages, Logs, RemovedImage,
-    RenameBox, SignalExec, StopBox, TemplateList, TerminalSize, UpdateBox, Version,
+    AttachBox, BoxInfo, BoxList, BoxProcesses, BoxStats, CreateBox, CreateExec, Created, DeleteBox,
+    DeleteImage, Ended, ExecCreated, ExecInfo, ImageList, KillBox, ListBoxes, ListEvents,
+    LoadedImages, Logs, Metrics, PruneAll, Pruned, RemovedImage, RenameBox, SignalExec, StopBox,
+    TemplateList, TerminalSize, UpdateBox, Version,
 };
 use http::Method;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::request::{Asked, Body};
-use crate::{Client, Error, Reader, Writer};
+use crate::{Client, Error, Lines, Reader, Writer};
 
 /// Something that can be in a query.
 pub trait Query: Serialize {}
@@ -153,6 +154,21 @@ impl Client {
         self.frames(with(of_box(name, "/logs"), which)?).await
     }
 
+    /// What a box takes of the host.
+    pub async fn stats(&self, name: &str) -> Result<BoxStats, Error> {
+        self.ask(get(of_box(name, "/stats"))).await
+    }
+
+    /// The processes in a box.
+    pub async fn top(&self, name: &str) -> Result<BoxProcesses, Error> {
+        self.ask(get(of_box(name, "/top"))).await
+    }
+
+    /// What happens to boxes, as it happens.
+    pub async fn events(&self, which: &ListEvents) -> Result<Lines, Error> {
+        self.lines(with("/v1/events".to_owned(), which)?).await
+    }
+
     /// Describes a command beside main.
     pub async fn create_exec(
         &self,
@@ -220,6 +236,21 @@ impl Client {
     /// Removes a template.
     pub async fn remove_template(&self, key: &str) -> Result<(), Error> {
         self.tell(Asked::plain(Method::DELETE, path("/v1/templates/", key, ""))).await
+    }
+
+    /// What was counted and timed.
+    pub async fn metrics(&self) -> Result<Metrics, Error> {
+        self.ask(get("/v1/metrics")).await
+    }
+
+    /// The same as Prometheus reads it.
+    pub async fn metrics_text(&self) -> Result<String, Error> {
+        self.text("/metrics").await
+    }
+
+    /// Removes what is not in use.
+    pub async fn prune(&self, what: &PruneAll) -> Result<Pruned, Error> {
+        self.ask(Asked::json("/v1/prune", what)).await
     }
 
     /// What answers there.

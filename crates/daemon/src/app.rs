@@ -45,6 +45,17 @@ impl App {
     }
 }
 
+impl App {
+    /// The box with this name; one whose main has ended, when it has ended itself.
+    pub(crate) async fn look(&self, name: String) -> Result<Listed, ApiError> {
+        let settled = self.runtime.settle(vec![self.find(name.clone()).await?]).await;
+        match settled.into_iter().next() {
+            Some(listed) => Ok(listed),
+            None => self.find(name).await,
+        }
+    }
+}
+
 /// Does what blocks for a moment where that is allowed.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,

@@ -1,5 +1,5 @@
-//! What goes on, as a body: a box's log, and events. Nothing is read ahead of what the client takes, but
-//! for one piece. Called by `routes::logs` and `routes::events`.
+//! What goes on, as a body: a box's log, what it takes, and events. Nothing is read ahead of what the client
+//! takes, but for one piece. Called by `routes::logs`, `routes::stats` and `routes::events`.
 
 use std::io;
 
@@ -88,7 +88,7 @@ pub(crate) async fn send_events(
 }
 
 /// The client or the daemon.
-fn gone() -> io::Error {
+pub(crate) fn gone() -> io::Error {
     io::ErrorKind::ConnectionAborted.into()
 }
 

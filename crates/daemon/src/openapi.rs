@@ -52,6 +52,8 @@ fn both() -> (Router<App>, OpenApi) {
         .routes(routes!(all::attach::attach))
         .routes(routes!(all::logs::logs))
         .routes(routes!(all::events::events))
+        .routes(routes!(all::stats::stats))
+        .routes(routes!(all::stats::top))
         .routes(routes!(all::exec::create))
         .routes(routes!(all::exec::get))
         .routes(routes!(all::exec::start))
@@ -64,6 +66,9 @@ fn both() -> (Router<App>, OpenApi) {
         .routes(routes!(all::templates::delete))
         .routes(routes!(all::system::health))
         .routes(routes!(all::system::version))
+        .routes(routes!(all::metrics::text))
+        .routes(routes!(all::metrics::json))
+        .routes(routes!(all::prune::prune))
         .split_for_parts();
     (router, complete(document))
 }

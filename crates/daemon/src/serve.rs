@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use boxwood_runtime::state::failpoint;
 use boxwood_runtime::{Error, Runtime};
 use http::Request;
 use hyper::body::Incoming;
@@ -81,6 +82,7 @@ async fn live(
     runtime.recover()?;
     // From here on its socket can be seen; it goes with `doors`, on every way out.
     let doors = listen::open(options, runtime.home().root()).await?;
+    failpoint("daemon: listening");
     let app = App::new(Arc::new(runtime));
     let runtime = Arc::clone(&app.runtime);
     app.ending.tasks.spawn(to_the_end(move || async move {
@@ -101,6 +103,7 @@ async fn live(
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     drop(router);
     ending.said.cancel();
+    failpoint("daemon: told to end");
     ending.tasks.close();
     // Nobody new; who is there has so long, attached boxes are being stopped (contract H8).
     if timeout(GRACE, ending.tasks.wait()).await.is_err() {

@@ -30,7 +30,7 @@ use crate::rebirth::IdentityFiles;
 use crate::rootfs::Root;
 use crate::session::stdio::Pipes;
 use crate::session::{Session, Turn};
-use crate::sys::ChildStack;
+use crate::sys::Nursery;
 
 /// The slot of main's pipes, which are made before the freeze.
 pub(crate) const MAIN_SLOT: usize = 0;
@@ -94,7 +94,7 @@ pub(crate) struct Guest {
     pub(crate) hold: Hold,
     /// What stands still while the box is captured.
     pub(crate) still: Option<Still>,
-    pub(crate) stack: Box<ChildStack>,
+    pub(crate) nursery: Nursery,
     pub(crate) scratch: Vec<u8>,
     /// Words outside a connection that the port had no room for.
     unsent: Vec<u8>,
@@ -118,7 +118,7 @@ impl Guest {
             mark: Mark::default(),
             hold: Hold::No,
             still: None,
-            stack: ChildStack::new(),
+            nursery: Nursery::new(),
             scratch: vec![0; SCRATCH],
             unsent: Vec::new(),
             busy: false,
@@ -175,6 +175,9 @@ impl Guest {
     }
 
     fn reaped(&mut self, pid: Pid, status: ExitStatus) {
+        if self.nursery.forget(pid) {
+            return;
+        }
         if status == ExitStatus::Signal(Signal::KILL) {
             self.counters.oom_kills = crate::oom::kills();
         }

@@ -92,12 +92,17 @@ impl Guest {
         request: &StartSession,
         kit: Kit,
     ) -> Result<Session, ProcessReply> {
-        let Some(root) = &self.root else {
-            return Err(ProcessReply::Declined(Decline::Leaving));
-        };
         let machine = &mut self.machine;
         let Kit { pipes, cgroup, .. } = kit;
-        let ends = ends(machine, slot, request.process.streams, Some(pipes)).map_err(broken)?;
+        let ends = ends(machine, slot, request.process.streams, Some(pipes)).map_err(broken);
+        let (root, ends) = match (&self.root, ends) {
+            (Some(root), Ok(ends)) => (root, ends),
+            (_, Err(reply)) => {
+                machine.prepared.cgroups.give_back(cgroup);
+                return Err(reply);
+            }
+            (None, Ok(_)) => return Err(ProcessReply::Declined(Decline::Leaving)),
+        };
         let place = Place {
             root: root.top(),
             cgroup: cgroup.as_fd(),
@@ -105,7 +110,7 @@ impl Guest {
             controlling: ends.controlling(),
             missing: Missing::Refuse,
         };
-        match spawn::spawn(&request.process, &place, &mut self.stack) {
+        match spawn::spawn(&request.process, &place, &mut self.nursery) {
             Ok(pid) => {
                 let timeout = |ms: u64| Duration::from_millis(ms.min(MAX_TIMEOUT_MS));
                 let until = request.timeout_ms.map(|ms| Instant::now() + timeout(ms));

@@ -114,7 +114,7 @@ impl Guest {
             controlling: ends.controlling(),
             missing: Missing::Make,
         };
-        let pid = spawn::spawn(&request.process, &place, &mut self.stack)?;
+        let pid = spawn::spawn(&request.process, &place, &mut self.nursery)?;
         Ok(Session::main(pid, id, ends.into_stdio()))
     }
 

@@ -50,6 +50,8 @@ impl Runtime {
     /// # Errors
     /// When the shim can't be asked.
     pub async fn release(&self, dir: &BoxDir) -> Result<(), Error> {
-        self.tell(dir, &Request::Release).await
+        self.tell(dir, &Request::Release).await?;
+        self.attachments.remove(dir.id());
+        Ok(())
     }
 }

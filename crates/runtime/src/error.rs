@@ -118,6 +118,9 @@ pub enum Error {
         /// That is how many.
         limit: usize,
     },
+    /// There is no event loop, or no thread for one.
+    #[error("can't start the event loop")]
+    NoLoop(#[source] io::Error),
     /// The shim could not be started.
     #[error("can't start the shim of box {}", id.short())]
     Spawn {
@@ -171,6 +174,20 @@ pub enum Error {
     TooLarge {
         /// The limit.
         limit: ByteSize,
+    },
+    /// More VMs are to wait than can.
+    #[error("{asked} VMs are too many for a pool: at most {most}")]
+    PoolTooLarge {
+        /// So many were asked for.
+        asked: u32,
+        /// So many can be.
+        most: u32,
+    },
+    /// A VM that was to wait for a box could not be made.
+    #[error("the pool is not as it was to be: {why}")]
+    NotWarm {
+        /// Why.
+        why: String,
     },
     /// The box is not in a state for it.
     #[error("box {} is {state}: {hint}", id.short())]

@@ -1,6 +1,7 @@
 //! `events`: what happens to the boxes of a home, from any time on, as a stream.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -55,6 +56,20 @@ impl FromStr for EventFilter {
             },
             _ => return Err(format!("'{key}' is no filter: type, event, container, label, image")),
         })
+    }
+}
+
+/// As it is read.
+impl fmt::Display for EventFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EventFilter::Type(kind) => write!(f, "type={kind}"),
+            EventFilter::Event(action) => write!(f, "event={action}"),
+            EventFilter::Container(text) => write!(f, "container={text}"),
+            EventFilter::Image(image) => write!(f, "image={image}"),
+            EventFilter::Label(name, None) => write!(f, "label={name}"),
+            EventFilter::Label(name, Some(value)) => write!(f, "label={name}={value}"),
+        }
     }
 }
 

@@ -18,9 +18,12 @@ mod kill;
 mod list;
 mod locations;
 mod logs;
+mod metrics;
 mod names;
 mod pause;
+mod pool;
 mod prepare;
+mod prune;
 mod rearm;
 mod recover;
 mod remove;
@@ -29,6 +32,7 @@ mod request;
 mod restart;
 mod restore;
 mod shim_client;
+mod shutdown;
 mod snapshot;
 mod start;
 mod stats;
@@ -45,6 +49,7 @@ pub use attach::Attached;
 pub use boxwood_image as image;
 pub use boxwood_setup as setup;
 pub use boxwood_state as state;
+pub use boxwood_types as types;
 pub use boxwood_vmm as vmm;
 pub use carry::Imported;
 pub use error::Error;
@@ -56,11 +61,15 @@ pub use inspect::view;
 pub use list::Listed;
 pub use locations::Locations;
 pub use logs::{Logs, LogsRequest};
+pub use metrics::{CONTENT_TYPE as METRICS_TYPE, Metrics, PREFIX as METRICS_PREFIX};
+pub use pool::PoolRequest;
 pub use prepare::{Prepared, Progress, Start};
+pub use prune::{Prune, Pruned};
 pub use remove::Force;
 pub use request::CreateRequest;
 pub use restore::{Fork, RestoreRequest};
 pub use shim_client::{FromShim, ShimReader, ShimWriter};
+pub use shutdown::ShutdownOnDrop;
 pub use start::{Held, Started};
 pub use top::Processes;
 pub use update::UpdateRequest;
@@ -75,6 +84,7 @@ pub struct Runtime {
     locations: Locations,
     home: Home,
     shim: PathBuf,
+    attachments: shutdown::Attachments,
 }
 
 impl Runtime {
@@ -85,7 +95,7 @@ impl Runtime {
     /// When the home can't be made or entered.
     pub fn open(locations: Locations, shim: PathBuf) -> Result<Self, Error> {
         let home = Home::open(&locations.home)?;
-        Ok(Runtime { locations, home, shim })
+        Ok(Runtime { locations, home, shim, attachments: Default::default() })
     }
 
     /// Where everything is.

@@ -1,6 +1,7 @@
 //! Telling the truth about boxes whose shim has gone (contract H6).
 
 use boxwood_state::events::Action;
+use boxwood_state::metrics::Counter;
 use boxwood_state::{AfterExit, BoxDir, BoxSpec, Client, Record, StateError, clock};
 use boxwood_types::{BoxState, ExitStatus};
 
@@ -39,6 +40,10 @@ impl Runtime {
             }
         }
         self.home.sweep_snapshots()?;
+        if self.home.has_pool() {
+            let _alone = self.home.pool_lock()?;
+            self.home.sweep_pool()?;
+        }
         Ok(self.home.sweep()?)
     }
 
@@ -52,6 +57,7 @@ impl Runtime {
         }
         let spec = dir.spec()?;
         if spec.after_exit == AfterExit::Remove && is_lost(&record, &spec) {
+            count_vanished(dir, &record);
             self.home.remove(dir)?;
             self.announce_lost(&record, &spec);
             self.home.announce(&spec, &Action::Destroy);
@@ -61,12 +67,14 @@ impl Runtime {
         let Some(corrected) = record.recovered(&clock::host_boot_id(), now) else {
             return Ok(Some(record));
         };
+        boxwood_state::failpoint("recover: lost box seen");
         match dir.write_record(&corrected) {
             // It is as true as it can be, and making room must stay possible: the next command
             // writes it down.
             Err(error) if error.is_for_want_of_room() => Ok(Some(corrected)),
             Err(error) => Err(error.into()),
             Ok(()) => {
+                count_vanished(dir, &record);
                 self.announce_lost(&record, &spec);
                 Ok(Some(corrected))
             }
@@ -80,6 +88,13 @@ impl Runtime {
             let code = ExitStatus::Unknown.shell_code();
             self.home.announce(spec, &Action::Die { code, ran: 0 });
         }
+    }
+}
+
+/// Its VM has ended with its shim, and nobody saw how.
+fn count_vanished(dir: &BoxDir, record: &Record) {
+    if record.state.is_live() && record.vmm_pid.is_some() {
+        dir.counters().add(Counter::ChildrenVanished, 1);
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use boxwood_state::control::Request;
 use boxwood_state::events::Action;
-use boxwood_state::{BoxDir, StateError};
+use boxwood_state::{BoxDir, StateError, failpoint};
 
 use crate::shim_client;
 use crate::wait::{END, in_time};
@@ -96,7 +96,9 @@ impl Runtime {
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => return Err(Error::ShimLost { id: spec.id }),
         };
+        failpoint("remove: box held");
         self.home.remove(&dir)?;
+        failpoint("remove: gone");
         self.home.announce(&spec, &Action::Destroy);
         Ok(())
     }

@@ -74,6 +74,32 @@ pub(crate) struct Resolved<'a> {
 }
 
 impl CreateRequest {
+    /// A box of this image that lives by its client and has nothing of its own: the rest is the image's or
+    /// the default.
+    pub fn of(image: &str) -> Self {
+        CreateRequest {
+            image: image.to_owned(),
+            name: None,
+            command: Vec::new(),
+            entrypoint: None,
+            env: Vec::new(),
+            workdir: None,
+            user: None,
+            hostname: None,
+            shape: Shape::default(),
+            open_stdin: false,
+            terminal: None,
+            stop_signal: None,
+            stop_grace_ms: None,
+            labels: BTreeMap::new(),
+            after_exit: AfterExit::Keep,
+            restart: RestartPolicy::default(),
+            log: LogPolicy::default(),
+            health: HealthWishes::default(),
+            client: Client::Attached,
+        }
+    }
+
     /// Checks what can be checked before anything is looked up.
     ///
     /// # Errors

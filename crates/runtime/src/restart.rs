@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use boxwood_state::{BoxDir, Client, Owner, StateError};
+use boxwood_state::{BoxDir, Client, Owner, StateError, failpoint};
 
 use crate::{Error, Progress, Runtime, Start, start::Held};
 
@@ -49,6 +49,7 @@ impl Runtime {
         // Before anything that takes time: who wants something of the box meanwhile is heard by the
         // shim, or hung up on if there will be none.
         let owner = Owner { lock, listener: listed.dir.listen()? };
+        failpoint("start again: box held");
         let spec = listed.spec;
         let prepared =
             self.prepare(spec.image.id.as_str(), spec.shape, Start::Again, progress).await?;
@@ -59,6 +60,7 @@ impl Runtime {
             spec.snapshot = None;
             spec.client = client;
         })?;
-        Ok(Held { dir: listed.dir, spec, owner })
+        failpoint("start again: spec written");
+        Ok(Held { dir: listed.dir, spec, owner, seat: None })
     }
 }

@@ -115,14 +115,14 @@ impl Runtime {
     fn source(&self, info: &SnapshotInfo) -> Result<BoxSpec, Error> {
         let mut source = info.source.clone();
         source.image.block = self.image_of(info)?;
-        let here = |template: TemplateRef| TemplateRef {
-            store: self.locations.templates(),
-            cache: self.locations.cache(),
-            ..template
-        };
-        source.template = here(source.template);
-        source.again = source.again.map(here);
+        source.template = self.template_here(source.template);
+        source.again = source.again.map(|template| self.template_here(template));
         Ok(source)
+    }
+
+    fn template_here(&self, template: TemplateRef) -> TemplateRef {
+        let (store, cache) = (self.locations.templates(), self.locations.cache());
+        TemplateRef { store, cache, ..template }
     }
 
     /// The block image of the image that a captured box runs.
@@ -147,7 +147,7 @@ impl Runtime {
             Ok(spec(source, (id, name), request, snapshot.clone()))
         })?;
         let (dir, owner) = new.into_parts()?;
-        let held = Held { dir, spec, owner };
+        let held = Held { dir, spec, owner, seat: None };
         match give_disk(&held, directory) {
             Ok(()) => {
                 self.home.announce(&held.spec, &Action::Create);

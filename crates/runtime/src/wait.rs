@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use boxwood_state::control::Request;
-use boxwood_state::{BoxDir, ExitRecord};
+use boxwood_state::{BoxDir, ExitRecord, failpoint};
 use boxwood_types::BoxState;
 
 use crate::{Error, Listed, Runtime, shim_client};
@@ -17,6 +17,8 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(20);
 /// What a shim needs at most to end a VM: main's last words, then a VM that dies slowly; with some
 /// to spare.
 pub(crate) const END: Duration = Duration::from_secs(25);
+/// What those who only look wait for a box that is about to have ended.
+const SETTLE: Duration = Duration::from_secs(2);
 /// What a guest and its shim need at most, beyond the grace it was given, until a box that is asked
 /// to end has ended: see the shim's policy.
 pub(crate) const LEAVE: Duration = Duration::from_secs(70).saturating_add(END);
@@ -73,6 +75,26 @@ impl Runtime {
         Ok(again.flatten().unwrap_or(listed))
     }
 
+    /// Boxes whose mains have ended, as they are when they have ended themselves, which is a moment later:
+    /// who has heard a result by [`wait`](Self::wait) finds nothing that is still ending. What takes
+    /// unusually long is left as it is.
+    pub async fn settle(&self, boxes: Vec<Listed>) -> Vec<Listed> {
+        let mut settled = Vec::with_capacity(boxes.len());
+        let end = tokio::time::Instant::now() + SETTLE;
+        for one in boxes {
+            if one.record.state != BoxState::Stopping || one.record.exit.is_none() {
+                settled.push(one);
+                continue;
+            }
+            let id = one.spec.id.clone();
+            let _ = tokio::time::timeout_at(end, self.let_end(one)).await;
+            let now = self.home.get(&id).ok().flatten().map(|dir| self.read(dir));
+            // One that can't be read any more is told of by the verb that needs it.
+            settled.extend(now.and_then(Result::ok).flatten());
+        }
+        settled
+    }
+
     /// Asks a box's shim for something that ends in the end of the box, and waits for that.
     pub(crate) async fn ask_and_wait(
         &self,
@@ -81,7 +103,9 @@ impl Runtime {
         within: Duration,
     ) -> Result<ExitRecord, Error> {
         let ended = async {
-            if let Some((mut reader, _writer)) = shim_client::ask(dir, request).await?
+            let asked = shim_client::ask(dir, request).await?;
+            failpoint("end: shim asked");
+            if let Some((mut reader, _writer)) = asked
                 && let Some(exit) = reader.ended().await?
             {
                 return Ok(exit);

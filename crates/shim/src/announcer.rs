@@ -1,10 +1,11 @@
-//! Tells the world what happens to the box: appends to the home's journal, after it was written down. Used
-//! wherever the shim makes a transition.
+//! Tells the world what happens to the box: appends to the home's journal, after it was written down, and
+//! counts. Used wherever the shim makes a transition.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use boxwood_state::events::Action;
+use boxwood_state::metrics::Counters;
 use boxwood_state::{BoxDir, BoxSpec, Home};
 
 /// Who tells it.
@@ -14,12 +15,16 @@ pub(crate) struct Announcer {
     dir: Rc<BoxDir>,
     /// What the box was when that was last read.
     spec: Rc<RefCell<BoxSpec>>,
+    /// What is counted.
+    pub(crate) counters: Rc<Counters>,
 }
 
 impl Announcer {
     /// Of this box.
     pub(crate) fn new(home: &Home, dir: BoxDir, spec: BoxSpec) -> Self {
-        Announcer { home: home.clone(), dir: Rc::new(dir), spec: Rc::new(RefCell::new(spec)) }
+        let counters = Rc::new(dir.counters());
+        let (dir, spec) = (Rc::new(dir), Rc::new(RefCell::new(spec)));
+        Announcer { home: home.clone(), dir, spec, counters }
     }
 
     /// Looks what the box is called now: it may be renamed at any time.

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use boxwood_state::events::Action;
-use boxwood_state::{Client, ExitRecord};
+use boxwood_state::{Client, ExitRecord, failpoint};
 use boxwood_types::{ExitReason, ExitStatus, chain};
 use boxwood_wire::frame::{CONTROL_PORT, MAIN_PORT};
 use boxwood_wire::message::MainRequest;
@@ -43,7 +43,9 @@ pub(crate) async fn converse(
     starter: Option<UnixStream>,
     ears: &mut Ears,
 ) -> ExitRecord {
-    let link = Link::new();
+    let counters = supervisor.announcer.counters.clone();
+    counters.begin_run();
+    let link = Link::new(counters);
     let streams = link.open(MAIN_PORT).and_then(|main| Ok((main, link.open(CONTROL_PORT)?)));
     let (main, control) = match streams {
         Ok(streams) => streams,
@@ -115,6 +117,7 @@ impl Conversation {
             let behind = self.link.take_output();
             let early = greeting::greet(&mut channel, (hello, self.mark), behind).await?;
             self.steps.mark("reborn");
+            failpoint("shim: guest greeted");
             tokio::task::spawn_local(self.link.clone().run(channel, early));
             Ok::<(), greeting::GreetingError>(())
         };

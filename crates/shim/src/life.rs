@@ -175,6 +175,12 @@ impl Life {
     /// How main has ended, if that is known.
     pub(crate) fn result(&self) -> Option<&ExitRecord> {
         match self {
+            // Why it was killed is told in the guest's last word.
+            Life::Leaving { exit, was: Was::Running, .. }
+                if exit.status == ExitStatus::Signal(Signal::KILL) =>
+            {
+                None
+            }
             Life::Leaving { exit, .. } | Life::Ending { exit } => {
                 Some(exit).filter(|exit| exit.reason == ExitReason::Exited)
             }
@@ -391,6 +397,18 @@ mod tests {
             Life::Ending { exit } => (exit.status, exit.reason, exit.code),
             other => panic!("not at its end: {other:?}"),
         }
+    }
+
+    #[test]
+    fn g2_a_result_is_told_as_soon_as_it_can_change_no_more() {
+        let after = |status| {
+            let events = [Event::MainStarted, Event::MainEnded(status)];
+            walk(AfterExit::Keep, &events).0.result().map(|exit| exit.status)
+        };
+        assert_eq!(after(ExitStatus::Code(3)), Some(ExitStatus::Code(3)));
+        assert_eq!(after(ExitStatus::Signal(Signal::TERM)), Some(ExitStatus::Signal(Signal::TERM)));
+        // It may have been the box's own kernel, for want of memory.
+        assert_eq!(after(ExitStatus::Signal(Signal::KILL)), None);
     }
 
     #[test]

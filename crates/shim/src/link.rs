@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 
+use boxwood_state::metrics::{Counter, Counters};
 use boxwood_wire::frame::{self, Decoder, Frame, FrameError, Kind};
 use boxwood_wire::mux::{Event, Limits, Mux, MuxError, Role, StreamId};
 use tokio::io::Interest;
@@ -55,6 +56,8 @@ struct Shared {
     output: Notify,
     cork: RefCell<Cork>,
     fault: RefCell<Option<LinkError>>,
+    /// What goes over it is counted.
+    counters: Rc<Counters>,
 }
 
 /// What may be sent: first these bytes, which are outside the streams, then so many of the streams'.
@@ -113,7 +116,7 @@ pub(crate) struct StreamWriter {
 impl Link {
     /// A link whose streams can be opened and written to; nothing moves before
     /// [`run`](Self::run).
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(counters: Rc<Counters>) -> Self {
         Link {
             shared: Rc::new(Shared {
                 mux: RefCell::new(Mux::new(Role::Host, Limits { streams: STREAMS })),
@@ -121,8 +124,14 @@ impl Link {
                 output: Notify::new(),
                 cork: RefCell::default(),
                 fault: RefCell::default(),
+                counters,
             }),
         }
+    }
+
+    /// Where what goes over it is counted.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.shared.counters
     }
 
     /// Opens a stream to a service.
@@ -189,6 +198,23 @@ impl Link {
             Err(fault) => fault,
         };
         self.fail(fault);
+    }
+
+    /// Moves bytes as long as `work` takes, and not one longer.
+    pub(crate) async fn during<T>(
+        &self,
+        socket: &UnixStream,
+        early: Vec<u8>,
+        work: impl Future<Output = T>,
+    ) -> Result<T, LinkError> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            fault = self.move_bytes(socket, &early) => match fault {
+                Ok(never) => match never {},
+                Err(fault) => Err(fault),
+            },
+        }
     }
 
     /// Ends the link: its VM has ended. What came before can still be read.
@@ -302,6 +328,11 @@ impl Stream {
         self.writer.clone()
     }
 
+    /// Where what goes over its link is counted.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.writer.shared.counters
+    }
+
     /// Its number on the link.
     pub(crate) fn id(&self) -> StreamId {
         self.writer.id
@@ -322,6 +353,9 @@ impl Stream {
         loop {
             let frame = self.decoder.next_frame();
             if let Some(frame) = frame.map_err(|error| LinkError::Frame(Rc::new(error)))? {
+                if matches!(frame.kind, Kind::Stdout | Kind::Stderr) {
+                    shared.counters.add(Counter::BytesOut, frame.payload.len() as u64);
+                }
                 return Ok(Some(frame));
             }
             let (bytes, open, finished) = {
@@ -372,7 +406,9 @@ impl StreamWriter {
     pub(crate) async fn send_frame(&self, kind: Kind, payload: &[u8]) -> Result<(), LinkError> {
         let mut bytes = frame::header(kind, payload.len()).to_vec();
         bytes.extend_from_slice(payload);
-        self.send_bytes(&bytes).await
+        self.send_bytes(&bytes).await?;
+        self.shared.counters.add(Counter::BytesIn, payload.len() as u64);
+        Ok(())
     }
 
     async fn send_bytes(&self, mut bytes: &[u8]) -> Result<(), LinkError> {

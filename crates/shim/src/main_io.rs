@@ -87,18 +87,24 @@ pub(crate) async fn follow_control(
     loop {
         let event = match stream.next_frame().await {
             Ok(Some(frame)) => match frame::parse::<ControlReply>(&frame.payload) {
-                Ok(ControlReply::Left { flush_error, counters }) => Event::GuestLeft(Left {
-                    flush_error: flush_error.map(shorten),
-                    memory: match counters.oom_kills {
-                        0 => Memory::Enough,
-                        _ => Memory::Short,
-                    },
-                }),
+                Ok(ControlReply::Left { flush_error, counters }) => {
+                    stream.counters().claims(counters.orphans_reaped, counters.sessions);
+                    Event::GuestLeft(Left {
+                        flush_error: flush_error.map(shorten),
+                        memory: match counters.oom_kills {
+                            0 => Memory::Enough,
+                            _ => Memory::Short,
+                        },
+                    })
+                }
                 Ok(
                     answer @ (ControlReply::Pong { nonce, .. }
                     | ControlReply::Processes { nonce, .. }
                     | ControlReply::Held { nonce, .. }),
                 ) => {
+                    if let ControlReply::Pong { counters, .. } = &answer {
+                        stream.counters().claims(counters.orphans_reaped, counters.sessions);
+                    }
                     answers.hand_on(nonce, answer);
                     continue;
                 }

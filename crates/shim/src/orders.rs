@@ -58,7 +58,7 @@ mod tests {
     #[tokio::test(flavor = "local")]
     async fn h3_a_guest_that_takes_nothing_keeps_nobody_waiting() {
         // Nothing moves on this link, as with a guest that reads nothing.
-        let link = Link::new();
+        let link = Link::new(boxwood_state::metrics::Counters::nowhere().into());
         let stream = link.open(CONTROL_PORT).unwrap();
         let orders = Orders::over(stream.writer());
         let order = ControlRequest::Signal { target: Target::Main, signal: Signal::TERM };

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use boxwood_state::clock::Moment;
 use boxwood_state::log;
+use boxwood_state::metrics::{Counter, Counters};
 use boxwood_wire::frame::{self, Kind};
 use tokio::sync::{mpsc, watch};
 
@@ -32,16 +33,18 @@ pub(crate) enum Outgoing {
 pub(crate) struct Output {
     log: RefCell<log::Writer>,
     log_failed: RefCell<Option<String>>,
+    counters: Rc<Counters>,
     clients: RefCell<Vec<Sender>>,
     hurry: watch::Sender<bool>,
     open: watch::Sender<bool>,
 }
 
 impl Output {
-    pub(crate) fn new(log: log::Writer) -> Self {
+    pub(crate) fn new(log: log::Writer, counters: Rc<Counters>) -> Self {
         Output {
             log: RefCell::new(log),
             log_failed: RefCell::default(),
+            counters,
             clients: RefCell::default(),
             hurry: watch::Sender::new(false),
             open: watch::Sender::new(false),
@@ -82,8 +85,11 @@ impl Output {
         let stream = if kind == Kind::Stderr { log::Stream::Stderr } else { log::Stream::Stdout };
         // A write to the page cache: it does not wait for the disk unless memory is short.
         let logged = self.log.borrow_mut().append(Moment::now(), stream, bytes);
-        if let Err(error) = logged {
-            self.log_failed.borrow_mut().get_or_insert(error.to_string());
+        match logged {
+            Ok(()) => self.counters.add(Counter::LogBytes, bytes.len() as u64),
+            Err(error) => {
+                self.log_failed.borrow_mut().get_or_insert(error.to_string());
+            }
         }
         let mut whole = frame::header(kind, bytes.len()).to_vec();
         whole.extend_from_slice(bytes);

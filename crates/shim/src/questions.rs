@@ -147,7 +147,9 @@ mod tests {
 
     fn questions(answers: &Answers) -> Questions {
         // Nothing moves on this link: answers are handed on by the test.
-        let stream = Link::new().open(CONTROL_PORT).unwrap();
+        let stream = Link::new(boxwood_state::metrics::Counters::nowhere().into())
+            .open(CONTROL_PORT)
+            .unwrap();
         Questions::over(Orders::over(stream.writer()), answers.clone())
     }
 

@@ -6,15 +6,18 @@
 //! aborted, and the guest ends the session (contract G6).
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use boxwood_state::control::{Exec, Reply, SessionEnd};
 use boxwood_state::events::Action;
+use boxwood_state::metrics::{Counter, Timing};
 use boxwood_state::{Client, Text};
 use boxwood_types::ExitStatus;
 use boxwood_wire::frame::{self, EXEC_PORT, Frame, Kind, PTY_PORT};
 use boxwood_wire::message::{Attachment, Decline, ProcessReply, StartSession};
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::announcer::Announcer;
 use crate::clients::{self, Caller};
@@ -25,6 +28,19 @@ use crate::output::{Outgoing, Sender};
 
 /// The code of a session whose time was up, as `timeout` has it.
 const TIMED_OUT: u8 = 124;
+
+/// What a guest may take to say that a session's time was up, when that is all it has to say. Then the
+/// client hears that nobody knows what became of it, since there are people who wait for no longer than that.
+const BEYOND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether main runs, so that a session begins as soon as its guest hears of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Main {
+    /// It does.
+    Runs,
+    /// It is awaited, and the session with it.
+    Awaited,
+}
 
 /// What the tasks of sessions leave behind: a client whose box ended under its session.
 #[derive(Debug, Default)]
@@ -46,7 +62,7 @@ impl Relays {
     /// Begins a session: its client is answered by a task of its own.
     pub(crate) fn begin(
         &mut self,
-        link: &Link,
+        (link, main): (&Link, Main),
         exec: &Exec,
         caller: Caller,
         announcer: &Announcer,
@@ -68,9 +84,10 @@ impl Relays {
                     announcer: announcer.clone(),
                     id: stream.id(),
                     command: words.join(" "),
+                    asked: Instant::now(),
                 };
                 news.created();
-                self.adopt(relay(start, stream, caller, news));
+                self.adopt(relay((start, main), stream, caller, news));
             }
             Err(error) => {
                 let end = SessionEnd::Failed { reason: words(&error) };
@@ -92,6 +109,7 @@ struct News {
     announcer: Announcer,
     id: u32,
     command: String,
+    asked: Instant,
 }
 
 impl News {
@@ -100,6 +118,9 @@ impl News {
     }
 
     fn started(&self) {
+        let counters = &self.announcer.counters;
+        counters.add(Counter::Execs, 1);
+        counters.took(Timing::Exec, self.asked.elapsed());
         self.announcer.say(&Action::ExecStart(self.id, self.command.clone()));
     }
 
@@ -128,14 +149,18 @@ enum End {
 
 /// Carries frames until one side ends. Returns the client if it is still to hear of the box's end.
 async fn relay(
-    start: StartSession,
+    (start, main): (StartSession, Main),
     mut stream: Stream,
     caller: Caller,
     news: News,
 ) -> Option<Sender> {
     let Caller { mut read, mut decoder, reply, hang_up } = caller;
     let writer = stream.writer();
-    let attachment = start.attachment;
+    let guest = Guest {
+        attachment: start.attachment,
+        timeout: start.timeout_ms.map(Duration::from_millis),
+        main,
+    };
     let end = {
         let inward = async {
             match writer.send_value(&start).await {
@@ -152,7 +177,7 @@ async fn relay(
         };
         tokio::select! {
             biased;
-            end = carry_output(&mut stream, &reply, attachment, &news) => end,
+            end = carry_output(&mut stream, &reply, guest, &news) => end,
             end = inward => end,
             () = hang_up.heard() => End::ClientGone,
         }
@@ -165,6 +190,9 @@ async fn relay(
             last
         }
         End::Released(last) => {
+            if let Reply::SessionEnded { end } = &last {
+                news.ended(end);
+            }
             stream.abort();
             last
         }
@@ -179,15 +207,43 @@ async fn relay(
     None
 }
 
-/// Carries what the guest says to the client.
-async fn carry_output(
-    stream: &mut Stream,
-    reply: &Sender,
+/// What the guest was asked for.
+struct Guest {
     attachment: Attachment,
-    news: &News,
-) -> End {
+    timeout: Option<Duration>,
+    main: Main,
+}
+
+impl Guest {
+    /// When the session's time is up, if it begins now. A time that is never up is none.
+    fn time_is_up(&self) -> Option<Instant> {
+        self.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+    }
+}
+
+/// The next thing the guest says; `None` when the session's time was up a while ago and it says nothing.
+async fn next_frame(
+    stream: &mut Stream,
+    up: Option<Instant>,
+) -> Option<Result<Option<Frame>, LinkError>> {
+    let Some(up) = up else { return Some(stream.next_frame().await) };
+    // From when we listen: a slow client is no silence of the guest's.
+    let limit = up.max(Instant::now()) + BEYOND_TIMEOUT;
+    tokio::time::timeout_at(limit, stream.next_frame()).await.ok()
+}
+
+/// Carries what the guest says to the client.
+async fn carry_output(stream: &mut Stream, reply: &Sender, guest: Guest, news: &News) -> End {
+    let mut up = guest.time_is_up().filter(|_| guest.main == Main::Runs);
+    let mut started = false;
     loop {
-        let outgoing = match stream.next_frame().await {
+        let Some(heard) = next_frame(stream, up).await else {
+            let reason =
+                "its time was up and its guest does not answer: what became of it is unknown";
+            let end = SessionEnd::Failed { reason: reason.to_owned() };
+            return End::Released(Reply::SessionEnded { end });
+        };
+        let outgoing = match heard {
             Ok(Some(Frame { kind: kind @ (Kind::Stdout | Kind::Stderr), payload })) => {
                 let mut whole = frame::header(kind, payload.len()).to_vec();
                 whole.extend_from_slice(&payload);
@@ -195,10 +251,12 @@ async fn carry_output(
             }
             Ok(Some(frame)) if frame.kind == Kind::Reply => match understand(&frame.payload) {
                 Some(end) => return End::Told(Reply::SessionEnded { end }),
+                None if started => return lost("the guest started a session twice".to_owned()),
                 None => {
+                    (started, up) = (true, guest.time_is_up());
                     news.started();
                     let started = Reply::SessionStarted { session: stream.id() };
-                    match attachment {
+                    match guest.attachment {
                         Attachment::Attached => clients::frame(&started),
                         Attachment::Detached => return End::Released(started),
                     }
@@ -216,7 +274,7 @@ async fn carry_output(
 }
 
 fn lost(reason: String) -> End {
-    End::Told(Reply::SessionEnded { end: SessionEnd::Failed { reason } })
+    End::Released(Reply::SessionEnded { end: SessionEnd::Failed { reason } })
 }
 
 /// What a reply of the guest means for the client; `None` when it says that the process runs.

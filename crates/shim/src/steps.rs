@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Steps and the microseconds from the shim's beginning to their end.
 #[derive(Clone, Debug)]
@@ -26,6 +26,11 @@ impl Steps {
         let elapsed = when.saturating_duration_since(self.began);
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         self.ended.borrow_mut().push((step.to_owned(), micros));
+    }
+
+    /// The time from the beginning to now.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 
     pub(crate) fn all(&self) -> Vec<(String, u64)> {

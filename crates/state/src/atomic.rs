@@ -50,6 +50,7 @@ fn exchange<T: Serialize>(
     let bytes = serde_json::to_vec(value)
         .map_err(|source| StateError::Damaged { path: path.clone(), source })?;
     let result = write(&beside, &bytes, sync)
+        .inspect(|()| crate::failpoint("write: beside"))
         .and_then(|()| fs::rename(&beside, &path).map_err(StateError::io("replace", &path)));
     if result.is_err() {
         // The error at hand says what happened; a leftover is overwritten by the next writer.

@@ -11,6 +11,7 @@ use boxwood_types::BoxId;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::disk::{self, DiskFiles};
+use crate::metrics::{Counter, Counters, OF_BOX};
 use crate::segments::Segments;
 use crate::{BoxSpec, Health, Record, StateError, atomic};
 
@@ -137,6 +138,11 @@ impl BoxDir {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What is counted about it. Only the one who holds the lock counts.
+    pub fn counters(&self) -> Counters {
+        Counters::open(&self.file(OF_BOX))
     }
 
     /// Takes the box's lock if nobody holds it, not even to look.
@@ -306,6 +312,7 @@ impl NewBox {
         Segments::of(&log).make().map_err(StateError::io("make", &log))?;
         atomic::replace(directory, SPEC, spec)?;
         atomic::replace(directory, RECORD, &Record::created())?;
+        Counters::open(&directory.join(OF_BOX)).add(Counter::BoxesRegistered, 1);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let handle = rustix::fs::open(directory, flags, Mode::empty())
             .map_err(StateError::os("open", directory))?;

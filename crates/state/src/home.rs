@@ -9,10 +9,13 @@ use boxwood_types::{BoxId, BoxName};
 use rustix::fs::FlockOperation;
 
 use crate::events::{Action, Event, Journal};
-use crate::{BoxDir, BoxSpec, NewBox, StateError};
+use crate::metrics::{Tally, Totals};
+use crate::{BoxDir, BoxSpec, NewBox, StateError, failpoint};
 
 /// Directories that are being made or removed start with this; nobody takes them for boxes.
 const UNFINISHED: &str = ".";
+/// Those that are being removed.
+const GONE: &str = ".gone-";
 
 /// A home. Any number of processes use one at the same time.
 #[derive(Clone, Debug)]
@@ -67,11 +70,14 @@ impl Home {
     pub fn create(&self, spec: &BoxSpec) -> Result<NewBox, StateError> {
         let creating = self.guard(FlockOperation::LockShared)?;
         let new = NewBox::make(&self.boxes(), spec)?;
+        failpoint("create: directory made");
         self.take_name(spec).inspect_err(|_| new.discard())?;
+        failpoint("create: name taken");
         let new = new.publish().inspect_err(|_| {
             // The error at hand says what happened; a name without a box is free (take_name).
             let _ = fs::remove_file(self.name_path(&spec.name));
         })?;
+        failpoint("create: published");
         drop(creating);
         Ok(new)
     }
@@ -130,22 +136,29 @@ impl Home {
     /// deleted after that are deleted by [`sweep`](Self::sweep).
     pub fn remove(&self, held: &BoxDir) -> Result<(), StateError> {
         let path = held.path();
-        let gone = self.boxes().join(format!("{UNFINISHED}gone-{}", held.id()));
+        let gone = self.gone(held.id());
         let name = match held.spec() {
             Ok(spec) => Some(self.name_path(&spec.name)),
             Err(_) => self.name_of(held.id()),
         };
+        // What it counted moves to the totals in the same step, for those who add up both. It is news:
+        // where it can't be kept it is lost, and the box goes all the same.
+        let counting = self.metrics(FlockOperation::LockExclusive);
         match fs::rename(path, &gone) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(StateError::io("remove", path)(error)),
         }
-        if let Some(name) = name
-            && fs::read_link(&name).is_ok_and(|target| target.as_os_str() == held.id().as_str())
-        {
-            let removed = fs::remove_file(&name);
-            removed.map_err(StateError::io("remove the name", &name))?;
+        failpoint("remove: renamed");
+        if counting.is_ok() {
+            let _ = Totals::of(&self.root).take(held.id(), |id| self.gone(id));
         }
+        drop(counting);
+        failpoint("remove: counters kept");
+        if let Some(name) = name {
+            self.free_name(&name, held.id())?;
+        }
+        failpoint("remove: name freed");
         fs::remove_dir_all(&gone).map_err(StateError::io("remove", &gone))
     }
 
@@ -170,9 +183,50 @@ impl Home {
         // belongs to a dead process or to a removal, which does not mind help.
         let Some(_alone) = self.try_guard_exclusive()? else { return Ok(()) };
         for path in unfinished {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let of = |prefix| name.strip_prefix(prefix)?.parse::<BoxId>().ok();
+            if let Some(id) = of(GONE)
+                && let Ok(_counting) = self.metrics(FlockOperation::LockExclusive)
+            {
+                let _ = Totals::of(&self.root).take(&id, |id| self.gone(id));
+            }
+            // Its name leads nowhere, unless somebody has taken it since.
+            if let Some(id) = of(GONE).or_else(|| of(NewBox::PREFIX))
+                && let Some(name) = self.name_of(&id)
+            {
+                let _ = self.free_name(&name, &id);
+            }
             let _ = fs::remove_dir_all(path);
         }
         Ok(())
+    }
+
+    /// What was counted in this home, with the boxes that are gone.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn tally(&self) -> Result<Tally, StateError> {
+        // A box that is being removed is counted in one place or the other.
+        let _no_removals = self.metrics(FlockOperation::LockShared)?;
+        let boxes = self.boxes();
+        let entries = fs::read_dir(&boxes).map_err(StateError::io("list", &boxes))?;
+        let counted = entries.filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let name = path.file_name()?.to_str()?;
+            (name.starts_with(GONE) || name.parse::<BoxId>().is_ok()).then_some(path)
+        });
+        Ok(Totals::of(&self.root).with(counted))
+    }
+
+    fn metrics(&self, how: FlockOperation) -> Result<File, StateError> {
+        let (path, lock) = self.lock_file("metrics.lock")?;
+        rustix::fs::flock(&lock, how).map_err(StateError::os("lock", &path))?;
+        Ok(lock)
+    }
+
+    /// Where the directory of a removed box is, until its files are deleted.
+    fn gone(&self, id: &BoxId) -> PathBuf {
+        self.boxes().join(format!("{GONE}{id}"))
     }
 
     /// Gives a box another name. Whoever reads its spec meanwhile sees the old or the new one.
@@ -209,6 +263,16 @@ impl Home {
         change(&mut spec);
         dir.write_spec(&spec)?;
         Ok(spec)
+    }
+
+    /// Takes a name from a box that is gone, if it still leads there.
+    fn free_name(&self, name: &Path, id: &BoxId) -> Result<(), StateError> {
+        // Whoever wants the name may have it by now: looking and removing must be one step.
+        let _one_at_a_time = self.naming()?;
+        if fs::read_link(name).is_ok_and(|target| target.as_os_str() == id.as_str()) {
+            fs::remove_file(name).map_err(StateError::io("remove the name", name))?;
+        }
+        Ok(())
     }
 
     /// The name that leads to a box which can't say it itself.

@@ -13,9 +13,12 @@ pub mod control;
 mod disk;
 mod error;
 pub mod events;
+mod failpoint;
 mod health;
 mod home;
 pub mod log;
+pub mod metrics;
+mod pool;
 mod record;
 mod segments;
 mod snapshots;
@@ -25,8 +28,10 @@ mod text;
 pub use boxdir::{BoxDir, NewBox, Owner};
 pub use disk::DiskFiles;
 pub use error::StateError;
+pub use failpoint::{failpoint, prepare_failpoints};
 pub use health::{Health, HealthSpec, Probe, ProbeResult};
 pub use home::Home;
+pub use pool::{Member, MemberRequest, MemberSpec, PoolConfig, PoolShape};
 pub use record::{ExitRecord, Record, ShimIdentity};
 pub use snapshots::{
     Fresh, INFO as SNAPSHOT_INFO, Snapshot, SnapshotInfo, SnapshotPart, SnapshotSize,

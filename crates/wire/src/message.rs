@@ -2,8 +2,11 @@
 //!
 //! These types are the wire's: plain, and not to be trusted. What the guest sends are claims.
 
+use std::fmt;
+
 use boxwood_types::{ExitStatus, Signal, StartRefusal, WindowSize};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::mux::StreamId;
 use crate::preface::Mark;
@@ -204,6 +207,12 @@ pub enum ControlRequest {
         /// To be told when this memory is reborn.
         mark: Mark,
     },
+    /// Before there is a main: start a throw-away process, so that all of it was done once. Answered with
+    /// [`ControlReply::Pong`].
+    Rehearse {
+        /// Repeated in the answer.
+        nonce: u64,
+    },
 }
 
 /// What the guest says on [`CONTROL_PORT`](crate::frame::CONTROL_PORT).
@@ -229,6 +238,7 @@ pub enum ControlReply {
         /// As asked.
         nonce: u64,
         /// At most [`MAX_PROCESSES`] of them.
+        #[serde(deserialize_with = "bounded")]
         processes: Vec<ProcessInfo>,
         /// How many more there are.
         more: u32,
@@ -245,6 +255,32 @@ pub enum ControlReply {
 
 /// The most processes one answer lists.
 pub const MAX_PROCESSES: usize = 1024;
+/// A list from a guest: what is one too many is not even decoded.
+fn bounded<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ProcessInfo>, D::Error> {
+    struct List;
+
+    impl<'de> Visitor<'de> for List {
+        type Value = Vec<ProcessInfo>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX_PROCESSES} processes")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
+            let mut list = Vec::new();
+            while let Some(one) = from.next_element()? {
+                if list.len() == MAX_PROCESSES {
+                    return Err(A::Error::invalid_length(MAX_PROCESSES + 1, &self));
+                }
+                list.push(one);
+            }
+            Ok(list)
+        }
+    }
+
+    from.deserialize_seq(List)
+}
+
 /// The most bytes of a process's command line that are told.
 pub const MAX_COMMAND: usize = 1024;
 
@@ -280,4 +316,30 @@ pub struct Counters {
     pub sessions: u64,
     /// Processes that the guest's kernel had killed for want of memory when a child was last killed.
     pub oom_kills: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g5_one_process_too_many_is_not_decoded() {
+        let answer = |count: usize| {
+            let one = ProcessInfo {
+                pid: 1,
+                ppid: 0,
+                user: Vec::new(),
+                state: b'R',
+                terminal: None,
+                age_ms: 0,
+                cpu_ms: 0,
+                rss_kib: 0,
+                command: Vec::new(),
+            };
+            let answer = ControlReply::Processes { nonce: 1, processes: vec![one; count], more: 0 };
+            postcard::from_bytes::<ControlReply>(&postcard::to_allocvec(&answer).unwrap())
+        };
+        assert!(answer(MAX_PROCESSES).is_ok());
+        assert!(answer(MAX_PROCESSES + 1).is_err());
+    }
 }

@@ -1,8 +1,6 @@
 //! What boxes take of the host, and what becomes of them when there is no more of it: reasons that are known.
 
-use std::path::PathBuf;
-
-use boxwood_tests::Lab;
+use boxwood_tests::{Cgroup, Lab};
 use serde_json::Value;
 
 const END: &str = "{{.State.ExitReason}} {{.State.OOMKilled}} {{.State.ExitCode}}";
@@ -38,39 +36,18 @@ fn h5_a_main_that_takes_all_memory_of_its_box_ran_out_of_it() {
     lab.remove("web");
 }
 
-/// A memory cgroup of the test's own, if it may make one.
-struct Group(PathBuf);
-
-impl Group {
-    fn make(limit: &str) -> Option<Group> {
-        let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-        let path =
-            own.lines().find_map(|line| line.split_once(":memory:/").map(|(_, path)| path))?;
-        let name = format!("boxwood-test-{}", std::process::id());
-        let folder = PathBuf::from("/sys/fs/cgroup/memory").join(path).join(name);
-        std::fs::create_dir(&folder).ok()?;
-        let group = Group(folder);
-        std::fs::write(group.0.join("memory.limit_in_bytes"), limit).ok()?;
-        Some(group)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
-
 #[test]
 fn h5_a_vm_that_the_host_kills_for_memory_is_told_from_one_that_died() {
     // Before the lab, so that it goes after it: nothing is in it any more then.
-    let Some(group) = Group::make("100000000") else {
+    let Some(group) = Cgroup::make("memory") else {
         eprintln!("skipped: no memory cgroup can be made here");
         return;
     };
+    group.set("memory.limit_in_bytes", "100000000");
     let lab = Lab::new();
     let script = r#"echo 0 > "$1/cgroup.procs"; shift; exec "$@""#;
-    let run = lab.program("sh").args(["-c", script, "sh"]).args([&group.0]).args([lab.binary()]);
+    let run =
+        lab.program("sh").args(["-c", script, "sh"]).args([group.path()]).args([lab.binary()]);
     let run = run.args(["run", "--name", "hog", "busybox", "tail", "/dev/zero"]).output();
     run.exits(137).explains(&["the host ran out of memory"]);
     assert_eq!(lab.inspect("hog", END), "host-out-of-memory true 137");

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use boxwood_tests::{Invocation, Lab, Watched, workspace};
+use boxwood_tests::{Daemon, Folder, Invocation, Lab, Watched, workspace};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -99,12 +99,16 @@ fn h7_a_killed_daemon_takes_what_lives_by_it_along_and_nothing_else() {
 fn h7_boxes_and_who_follows_their_logs_survive_new_daemons() {
     let lab = Lab::new();
     let daemon = lab.daemon();
+    // As an upgrade does it: another file at another place, and the old one may be gone.
+    let upgraded = lab.folder().join("upgraded");
+    fs::copy(lab.binary(), &upgraded).unwrap();
     let script = "n=0; while :; do echo line $n; n=$((n+1)); sleep 0.05; done";
     let mut pids = Vec::new();
     for number in 0..5 {
         let name = format!("box{number}");
         let asked = json!({
             "image": "busybox", "name": name, "command": ["sh", "-c", script], "start": true,
+            "health_check_settings": {"command": "test ! -e /sick", "interval_ms": 200, "retries": 1},
         });
         daemon.post("/v1/boxes", &asked).is(201);
         let live = lab.live(&name);
@@ -128,16 +132,28 @@ fn h7_boxes_and_who_follows_their_logs_survive_new_daemons() {
         seen.push_str(whole);
         // From the next piece on: a nanosecond after the last.
         since = format!("&since={}", after(last));
-        daemon = lab.daemon();
+        daemon = match round {
+            0 => Daemon::start(lab.program(&upgraded).args(["serve"])),
+            _ => lab.daemon(),
+        };
     }
     let numbers: Vec<usize> =
         seen.lines().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
     assert!(numbers.iter().copied().eq(0..numbers.len()), "{numbers:?}");
     let listed = daemon.get("/v1/boxes").is(200).json();
     assert_eq!(listed["boxes"].as_array().unwrap().len(), 5, "{listed}");
+    // Their health is looked after as before.
+    let events = Folder::watch(&lab.home().join("events"));
+    for health in ["unhealthy", "healthy"] {
+        let verb = if health == "healthy" { "rm" } else { "touch" };
+        lab.exec(["box4", verb, "/sick"]).output().exits(0);
+        let is = || lab.inspect("box4", "{{.State.Health.Status}}") == health;
+        events.until(|| is().then_some(()));
+    }
     for (number, (shim, qemu)) in pids.iter().enumerate() {
         shim.is_alive();
         qemu.is_alive();
+        assert_eq!(lab.inspect(&format!("box{number}"), "{{.RestartCount}}"), "0");
         daemon.delete(&format!("/v1/boxes/box{number}?force=true")).is(204);
     }
     daemon.stop();

@@ -37,6 +37,13 @@ fn verbs_say_the_same_over_a_daemon() {
         &["images", "--no-trunc"],
         &["version"],
         &["version", "--json"],
+        &["events", "--since", "1h", "--until", "0s"],
+        &["events", "--since", "1h", "--until", "0s", "-f", "event=start", "--format", "json"],
+        &["events", "--since", "1h", "--until", "0s", "-f", "label=job=7", "-f", "container=web"],
+        &["top", "--format", "{{.User}} {{.PID}} {{.TTY}} {{.Command}}", "web"],
+        &["template", "ls", "--format", "{{.Key}} {{.Shape}} {{.Image}} {{.CreatedAt}} {{.Size}}"],
+        &["template", "ls", "-q"],
+        &["metrics"],
     ] {
         let here = lab.boxwood(args).output().exits(0);
         let there = there(&lab, &daemon, args).output().exits(0);
@@ -60,9 +67,64 @@ fn verbs_say_the_same_over_a_daemon() {
     say(&["rm", "www"]).refused(&["no such box: www"]);
     say(&["rm", "-f", "www"]).exits(0).prints("www\n");
     say(&["inspect", "www"]).exits(125).complains("boxwood: no such box: www\n");
-    say(&["prune", "-f"]).refused(&["without --host"]);
+    for verb in [&["setup"][..], &["doctor"], &["import", "/", "x"]] {
+        say(verb).refused(&["without --host"]);
+    }
     // The home that it was given was never looked at.
     assert!(!lab.folder().join("nothing").exists());
+    daemon.stop();
+}
+
+#[test]
+fn what_boxes_do_and_take_is_asked_of_a_daemon() {
+    let lab = Lab::new();
+    let daemon = lab.daemon();
+    let id = lab.idle("web");
+    let say = |args: &[&str]| there(&lab, &daemon, args);
+    let format = "{{.ID}} {{.Name}} {{.MemUsage}} {{.PIDs}}";
+    for args in
+        [&["stats", "--no-stream", "--format", format][..], &["stats", "--no-stream", "web"]]
+    {
+        let row = say(args).output().exits(0).quietly().text();
+        assert!(row.contains(&id[..12]) && row.contains(" / 512MiB"), "{row}");
+    }
+    say(&["stats", "--no-stream", "nothing"]).output().refused(&["no such box: nothing"]);
+    say(&["top", "nothing"]).output().refused(&["no such box: nothing"]);
+    // First what was, then what happens.
+    let format = "{{.Action}} {{.Actor.Attributes.name}}";
+    let events = say(&["events", "--since", "1h", "--format", format]).spawn();
+    events.says("start web\n");
+    lab.boxwood(["pause", "web"]).output().exits(0);
+    events.says("pause web\n");
+    events.signal(Signal::KILL);
+    drop(events.wait());
+    lab.remove("web");
+    daemon.stop();
+}
+
+#[test]
+fn what_is_not_in_use_is_removed_through_a_daemon() {
+    let lab = Lab::with(StoreKind::CopiedTemplates);
+    let daemon = lab.daemon();
+    lab.idle("web");
+    lab.boxwood(["run", "--name", "old", "busybox", "true"]).output().exits(0);
+    let old = lab.inspect("old", "{{.Id}}");
+    let say = |args: &[&str]| there(&lab, &daemon, args).output();
+    say(&["prune"]).refused(&["--force"]);
+    let pruned = say(&["prune", "-f"]).exits(0).text();
+    assert!(
+        pruned.starts_with(&format!("Deleted box: {old}\nTotal reclaimed space: ")),
+        "{pruned}"
+    );
+    let keys = say(&["template", "ls", "-q"]).exits(0).lines();
+    assert!(!keys.is_empty());
+    say(&["template", "rm", &keys[0]]).exits(0).prints(format!("{}\n", keys[0]));
+    say(&["template", "rm", &keys[0]]).refused(&["no such template"]);
+    let pruned = say(&["prune", "-f", "--templates"]).exits(0).text();
+    assert_eq!(pruned.matches("Deleted template: ").count(), keys.len() - 1, "{pruned}");
+    assert_eq!(lab.boxwood(["template", "ls", "-q"]).output().exits(0).text(), "");
+    assert_eq!(lab.boxes().len(), 1);
+    lab.remove("web");
     daemon.stop();
 }
 

@@ -1,11 +1,25 @@
 //! `top`, and what `inspect` shows of the guest's counting: what a box's guest says about it.
 
+use std::time::{Duration, Instant};
+
 use boxwood_tests::Lab;
 use serde_json::Value;
 
+/// What `top` shows, once every process has its arguments: Linux puts them there a moment after a program
+/// has taken its process over, and shows the name in brackets meanwhile.
 fn listed(lab: &Lab, name: &str) -> Vec<Value> {
-    let run = lab.boxwood(["top", "--json", name]).output().exits(0);
-    run.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let rows = || -> Vec<Value> {
+        let run = lab.boxwood(["top", "--json", name]).output().exits(0);
+        run.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let bare = |row: &Value| row["Command"].as_str().is_some_and(|text| text.starts_with('['));
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let rows = rows();
+        if !rows.iter().any(bare) || Instant::now() > end {
+            return rows;
+        }
+    }
 }
 
 #[test]
@@ -23,6 +37,7 @@ fn g2_top_shows_the_processes_of_the_box_and_nothing_else() {
     // The ids are those in the box.
     let kill = lab.exec(["-u", "0", "web", "kill", &own["PID"].to_string()]);
     kill.output().exits(0).quietly();
+    listed(&lab, "web");
     let table = lab.boxwood(["top", "web"]).output().exits(0).text();
     let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let heading = lines.next().unwrap();

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use boxwood_api::ListEvents;
 use boxwood_runtime::state::clock::Moment;
 use boxwood_runtime::state::events::Event;
 use boxwood_runtime::{EventFilter, EventsRequest};
@@ -36,10 +37,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let template = match args.format.as_deref() {
-        None | Some("json") => None,
-        Some(text) => Some(Parsed::new(text)?),
-    };
+    let form = Form::new(args.format.as_deref())?;
     let now = Moment::now();
     let moment = |time: Option<Time>| time.map(|time| time.before(now));
     let (since, until) = (moment(args.since), moment(args.until));
@@ -47,16 +45,55 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     wait_for(async {
         let mut events = runtime.events(EventsRequest { since, until, filters: args.filter })?;
         while let Some(event) = events.next().await? {
-            match (&template, &args.format) {
-                (Some(template), _) => {
-                    say!("{}", template.fill(&serde_json::to_value(&event)?)?)?;
-                }
-                (None, Some(_)) => say!("{}", serde_json::to_string(&event)?)?,
-                (None, None) => say!("{}", line(&event))?,
-            }
+            form.print(&event)?;
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let form = Form::new(args.format.as_deref())?;
+    let now = Moment::now();
+    let moment = |time: Option<Time>| time.map(|time| times::rfc3339(time.before(now)));
+    let which = ListEvents {
+        since: moment(args.since),
+        until: moment(args.until),
+        filter: args.filter.iter().map(ToString::to_string).collect(),
+    };
+    let mut events = daemon.events(&which).await?;
+    while let Some(event) = events.next().await? {
+        form.print(&event)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What an event looks like.
+enum Form {
+    Line,
+    Json,
+    Template(Parsed),
+}
+
+impl Form {
+    fn new(given: Option<&str>) -> anyhow::Result<Self> {
+        Ok(match given {
+            None => Form::Line,
+            Some("json") => Form::Json,
+            Some(text) => Form::Template(Parsed::new(text)?),
+        })
+    }
+
+    fn print(&self, event: &Event) -> anyhow::Result<()> {
+        match self {
+            Form::Line => say!("{}", line(event)),
+            Form::Json => say!("{}", serde_json::to_string(event)?),
+            Form::Template(template) => say!("{}", template.fill(&serde_json::to_value(event)?)?),
+        }
+    }
 }
 
 /// As Docker writes it for people.

@@ -146,8 +146,10 @@ pub(crate) async fn remote(
     }
     let (mut reader, mut writer) = daemon.start_exec(&id).await?;
     let client = Client { place: Place::There { daemon, name: &id }, whose: Whose::Session };
-    let parting = client.follow(&mut reader, &mut writer, &manner).await?;
-    conclude(&name, parting, &shown)
+    match client.follow(&mut reader, &mut writer, &manner).await {
+        Ok(parting) => conclude(&name, parting, &shown),
+        Err(error) => remote::known(Err(error)),
+    }
 }
 
 impl Args {
@@ -183,7 +185,7 @@ impl Args {
 fn shown(command: &[OsString], timeout: Option<Timeout>) -> String {
     let command = command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
     let time = timeout.map_or(0.0, |timeout| timeout.ms as f64 / 1000.0);
-    format!("'{command}' was killed, with everything it had started: its {time} s were up")
+    format!("'{command}' was killed, with the processes of its session: its {time} s were up")
 }
 
 /// Waits until a detached command runs.

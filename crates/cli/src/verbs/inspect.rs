@@ -32,10 +32,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     let mut views = Vec::new();
     for name in &args.boxes {
-        match runtime.find(name) {
+        match find(&runtime, name) {
             Ok(listed) => views.push(view(&listed, counted(&runtime, &listed), &times::rfc3339)),
             Err(error) => {
-                complain(&error.into());
+                complain(&error);
                 code = ExitCode::from(REFUSED);
             }
         }
@@ -62,6 +62,13 @@ pub(crate) async fn remote(
     }
     print_views(args.format.as_deref(), views)?;
     Ok(code)
+}
+
+/// A box as it is; one whose main has ended, when it has ended itself.
+fn find(runtime: &Runtime, name: &str) -> anyhow::Result<Listed> {
+    let found = runtime.find(name)?;
+    let settled = wait_for(async { Ok(runtime.settle(vec![found]).await) })?;
+    settled.into_iter().next().map_or_else(|| Ok(runtime.find(name)?), Ok)
 }
 
 /// What the guest of a box that runs says it has counted. One that says nothing hides nothing else.

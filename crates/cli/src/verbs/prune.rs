@@ -4,7 +4,8 @@ use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::bail;
-use boxwood_runtime::{Force, Listed, Runtime};
+use boxwood_api::PruneAll;
+use boxwood_runtime::{Prune, Pruned};
 use boxwood_types::ByteSize;
 
 use crate::out::say;
@@ -30,16 +31,49 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let runtime = open_runtime()?;
-    runtime.recover()?;
-    wait_for(async {
-        let mut freed = prune_boxes(&runtime).await?;
-        if args.templates {
-            freed += prune_templates(&runtime).await?;
-            freed += prune_memories(&runtime)?;
-        }
-        say!("Total reclaimed space: {}", ByteSize::from_bytes(freed))?;
-        Ok(ExitCode::SUCCESS)
-    })
+    let what = if args.templates { Prune::BoxesAndTemplates } else { Prune::Boxes };
+    let mut told = Ok(());
+    let freed = wait_for(async {
+        let mut tell = |gone| {
+            let said = match gone {
+                Ok(Pruned::Box(id)) => say!("Deleted box: {id}"),
+                Ok(Pruned::Template(key)) => say!("Deleted template: {key}"),
+                Ok(Pruned::Memory(name)) => {
+                    say!("Deleted memory made whole of snapshot: {name}")
+                }
+                Err(error) => {
+                    complain(&anyhow::Error::from(error));
+                    Ok(())
+                }
+            };
+            told = std::mem::replace(&mut told, Ok(())).and(said);
+        };
+        Ok(runtime.prune(what, &mut tell).await?)
+    })?;
+    told?;
+    reclaimed(freed)
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    if !args.force && !agreed(args.templates)? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let gone = daemon.prune(&PruneAll { templates: args.templates }).await?;
+    gone.boxes.iter().try_for_each(|id| say!("Deleted box: {id}"))?;
+    gone.templates.iter().try_for_each(|key| say!("Deleted template: {key}"))?;
+    for warning in gone.warnings {
+        complain(&anyhow::Error::msg(warning));
+    }
+    reclaimed(gone.freed_bytes)
+}
+
+fn reclaimed(bytes: u64) -> anyhow::Result<ExitCode> {
+    say!("Total reclaimed space: {}", ByteSize::from_bytes(bytes))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Asks on the terminal. Without one nobody can agree.
@@ -52,65 +86,4 @@ fn agreed(templates: bool) -> anyhow::Result<bool> {
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-async fn prune_boxes(runtime: &Runtime) -> anyhow::Result<u64> {
-    let mut listed = runtime.list(&mut |error| complain(&error.into()))?;
-    listed.retain(|one| !one.record.state.is_live());
-    let mut freed = 0;
-    for one in listed {
-        let (id, size) = (one.spec.id.clone(), size(&one));
-        // One that was started meanwhile stays.
-        match runtime.remove(one, Force::No).await {
-            Ok(()) => {
-                say!("Deleted box: {id}")?;
-                freed += size;
-            }
-            Err(error) => complain(&error.into()),
-        }
-    }
-    Ok(freed)
-}
-
-/// What a box takes on the disk.
-fn size(listed: &Listed) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-
-    let folders = [listed.dir.path().to_owned(), listed.dir.log()];
-    let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
-    let metadata = entries.filter_map(|entry| entry.ok()?.metadata().ok());
-    metadata.map(|metadata| metadata.blocks() * 512).sum()
-}
-
-async fn prune_templates(runtime: &Runtime) -> anyhow::Result<u64> {
-    let templates = runtime.templates();
-    let mut freed = 0;
-    for info in templates.list()? {
-        match templates.remove(&info.key).await {
-            Ok(()) => {
-                say!("Deleted template: {}", info.key)?;
-                freed += info.disk_bytes;
-            }
-            Err(error) => complain(&error.into()),
-        }
-    }
-    Ok(freed)
-}
-
-fn prune_memories(runtime: &Runtime) -> anyhow::Result<u64> {
-    let mut freed = 0;
-    for snapshot in runtime.snapshots(&mut |error| complain(&error.into()))? {
-        let cache = snapshot.size().cache;
-        if cache == 0 {
-            continue;
-        }
-        match snapshot.forget_cache() {
-            Ok(()) => {
-                say!("Deleted memory made whole of snapshot: {}", snapshot.info.name)?;
-                freed += cache;
-            }
-            Err(error) => complain(&error.into()),
-        }
-    }
-    Ok(freed)
 }

@@ -11,7 +11,7 @@ use crate::filter::{self, Filter};
 use crate::format::Format;
 use crate::out::{say, tell};
 use crate::shown::Shown;
-use crate::{complain, open_runtime, times};
+use crate::{complain, open_runtime, times, wait_for};
 
 const COLUMNS: [(&str, &str); 6] = [
     ("BOX ID", "ID"),
@@ -62,6 +62,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = open_runtime()?;
     runtime.recover()?;
     let listed = runtime.list(&mut |error| complain(&error.into()))?;
+    let listed = wait_for(async { Ok(runtime.settle(listed).await) })?;
     print(args, &format, listed.iter().map(Shown::from).collect())
 }
 

@@ -4,12 +4,12 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use boxwood_api::{BoxStats, ListBoxes};
 use boxwood_runtime::state::control::Usage;
-use boxwood_runtime::{Listed, Runtime};
 use serde_json::{Value, json};
 
 use crate::format::Format;
-use crate::{complain, open_runtime, out, wait_for};
+use crate::{complain, open_runtime, out, remote, wait_for};
 
 const COLUMNS: [(&str, &str); 8] = [
     ("BOX ID", "ID"),
@@ -53,70 +53,139 @@ pub(crate) struct Args {
     boxes: Vec<String>,
 }
 
+/// One look at a box.
+struct Look {
+    when: Instant,
+    id: String,
+    name: String,
+    limit: u64,
+    /// What its VM has taken so far; nothing for a box that has none.
+    usage: Option<Usage>,
+    processes: Option<u64>,
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let format = Format::new(args.format.as_deref(), &COLUMNS)?;
     let runtime = open_runtime()?;
-    wait_for(async {
-        loop {
-            let rows = rows(&runtime, args).await?;
-            if !args.no_stream && std::io::stdout().is_terminal() {
-                out::bytes(CLEAR)?;
+    wait_for(show(args, &format, async || {
+        let mut listed = match args.boxes.as_slice() {
+            [] => runtime.list(&mut |error| complain(&error.into()))?,
+            names => names.iter().map(|name| runtime.find(name)).collect::<Result<_, _>>()?,
+        };
+        if args.boxes.is_empty() && !args.all {
+            listed.retain(|one| one.record.state.is_live());
+        }
+        let mut looks = Vec::new();
+        for one in &listed {
+            let usage = runtime.usage(one).await?;
+            looks.push(Look {
+                when: Instant::now(),
+                id: one.spec.id.to_string(),
+                name: one.spec.name.to_string(),
+                limit: one.spec.shape.memory_bytes(),
+                usage,
+                processes: runtime.processes(one).await.map(|count| count as u64),
+            });
+        }
+        Ok(looks)
+    }))
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let format = Format::new(args.format.as_deref(), &COLUMNS)?;
+    show(args, &format, async || {
+        let names = match args.boxes.as_slice() {
+            [] => {
+                let which = ListBoxes { all: args.all, ..ListBoxes::default() };
+                let listed = daemon.list(&which).await?;
+                listed.boxes.into_iter().map(|one| one.id).collect()
             }
-            format.print(&rows, &COLUMNS)?;
-            if args.no_stream {
-                return Ok(ExitCode::SUCCESS);
+            names => names.to_vec(),
+        };
+        let mut looks = Vec::new();
+        for name in names {
+            match daemon.stats(&name).await {
+                Ok(stats) => looks.push(Look::from(stats)),
+                // It went since it was listed.
+                Err(error) if args.boxes.is_empty() && remote::is_not_found(&error) => {}
+                Err(error) => return Err(error.into()),
             }
         }
+        Ok(looks)
     })
+    .await
 }
 
-/// Looks at all boxes at the same times, with a period in between.
-async fn rows(runtime: &Runtime, args: &Args) -> anyhow::Result<Vec<Value>> {
-    let mut listed = match args.boxes.as_slice() {
-        [] => runtime.list(&mut |error| complain(&error.into()))?,
-        names => names.iter().map(|name| runtime.find(name)).collect::<Result<_, _>>()?,
-    };
-    if args.boxes.is_empty() && !args.all {
-        listed.retain(|one| one.record.state.is_live());
-    }
-    let mut before = Vec::new();
-    for one in &listed {
-        before.push((Instant::now(), runtime.usage(one).await?));
-    }
-    tokio::time::sleep(PERIOD).await;
-    let mut rows = Vec::new();
-    for (one, (when, usage)) in listed.iter().zip(before) {
-        let (now, after) = (Instant::now(), runtime.usage(one).await?);
-        let used = after.zip(usage).map(|(after, before)| {
-            // The VM may be another one by now.
-            let cpu = after.cpu_ns.saturating_sub(before.cpu_ns) as f64;
-            (after, cpu / now.duration_since(when).as_nanos().max(1) as f64)
+impl From<BoxStats> for Look {
+    fn from(stats: BoxStats) -> Self {
+        let usage = stats.usage.map(|usage| Usage {
+            cpu_ns: usage.cpu_ns,
+            memory: usage.memory_bytes,
+            read: usage.read_bytes,
+            written: usage.written_bytes,
         });
-        let processes = runtime.processes(one).await;
-        rows.push(row(one, used, processes, args));
+        Look {
+            when: Instant::now(),
+            id: stats.id,
+            name: stats.name,
+            limit: stats.memory_limit_bytes,
+            usage,
+            processes: stats.processes,
+        }
     }
-    Ok(rows)
 }
 
-fn row(
-    listed: &Listed,
-    used: Option<(Usage, f64)>,
-    processes: Option<usize>,
+/// Looks at all boxes with a period in between, and shows the difference: once, or again and again.
+async fn show(
     args: &Args,
-) -> Value {
-    let spec = &listed.spec;
-    let limit = spec.shape.memory_bytes();
-    let (usage, cpu) = used.unwrap_or_default();
+    format: &Format,
+    look: impl AsyncFn() -> anyhow::Result<Vec<Look>>,
+) -> anyhow::Result<ExitCode> {
+    loop {
+        let before = look().await?;
+        tokio::time::sleep(PERIOD).await;
+        let rows: Vec<Value> =
+            look().await?.iter().map(|now| row(now, before_of(&before, now), args)).collect();
+        if !args.no_stream && std::io::stdout().is_terminal() {
+            out::bytes(CLEAR)?;
+        }
+        format.print(&rows, &COLUMNS)?;
+        if args.no_stream {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+fn before_of<'a>(before: &'a [Look], now: &Look) -> Option<&'a Look> {
+    before.iter().find(|one| one.id == now.id)
+}
+
+/// How much of one processor a VM took between two looks.
+fn share(before: Option<&Look>, now: &Look) -> f64 {
+    let Some(before) = before else { return 0.0 };
+    let (Some(one), Some(other)) = (before.usage, now.usage) else { return 0.0 };
+    // The VM may be another one by now.
+    let took = other.cpu_ns.saturating_sub(one.cpu_ns) as f64;
+    took / now.when.duration_since(before.when).as_nanos().max(1) as f64
+}
+
+fn row(look: &Look, before: Option<&Look>, args: &Args) -> Value {
+    let usage = look.usage.unwrap_or_default();
+    let short = || look.id.chars().take(12).collect();
     json!({
-        "Container": spec.name.as_str(),
-        "ID": if args.no_trunc { spec.id.as_str() } else { spec.id.short() },
-        "Name": spec.name.as_str(),
-        "CPUPerc": format!("{:.2}%", cpu * 100.0),
-        "MemUsage": format!("{} / {}", binary(usage.memory), binary(limit)),
-        "MemPerc": format!("{:.2}%", usage.memory as f64 / limit.max(1) as f64 * 100.0),
+        "Container": look.name,
+        "ID": if args.no_trunc { look.id.clone() } else { short() },
+        "Name": look.name,
+        "CPUPerc": format!("{:.2}%", share(before, look) * 100.0),
+        "MemUsage": format!("{} / {}", binary(usage.memory), binary(look.limit)),
+        "MemPerc": format!("{:.2}%", usage.memory as f64 / look.limit.max(1) as f64 * 100.0),
         "NetIO": "0B / 0B",
         "BlockIO": format!("{} / {}", decimal(usage.read), decimal(usage.written)),
-        "PIDs": processes.map_or("--".to_owned(), |count| count.to_string()),
+        "PIDs": look.processes.map_or("--".to_owned(), |count| count.to_string()),
     })
 }
 

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use boxwood_runtime::state::clock::Moment;
-use boxwood_runtime::vmm::{TemplateInfo, Templates};
+use boxwood_runtime::vmm::TemplateInfo;
 use boxwood_types::ByteSize;
 use serde_json::{Value, json};
 
 use crate::format::Format;
 use crate::out::{say, tell};
-use crate::{REFUSED, complain, open_runtime, times, wait_for};
+use crate::{for_each, open_runtime, shown, times, wait_for};
 
 const COLUMNS: [(&str, &str); 7] = [
     ("KEY", "Key"),
@@ -55,52 +55,118 @@ enum Verb {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let templates = open_runtime()?.templates();
+    let infos = templates.list()?;
     match &args.verb {
         Verb::Ls { format, quiet } => {
             let format = Format::new(format.as_deref(), &COLUMNS)?;
-            list(&open_runtime()?.templates().list()?, &format, *quiet)
+            let shown: Vec<Shown> = infos.into_iter().map(Shown::from).collect();
+            list(&shown, &format, *quiet)
+        }
+        Verb::Rm { all, keys } => wait_for(async {
+            let known: Vec<&str> = infos.iter().map(|info| &*info.key).collect();
+            let chosen = chosen(*all, keys, &known);
+            for_each(&chosen, async |text| {
+                let key = meant(&known, text)?;
+                Ok(templates.remove(key).await?)
+            })
+            .await
+        }),
+    }
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    match &args.verb {
+        Verb::Ls { format, quiet } => {
+            let format = Format::new(format.as_deref(), &COLUMNS)?;
+            let templates = daemon.templates().await?.templates;
+            let shown: anyhow::Result<Vec<Shown>> =
+                templates.into_iter().map(Shown::try_from).collect();
+            list(&shown?, &format, *quiet)
         }
         Verb::Rm { all, keys } => {
-            let templates = open_runtime()?.templates();
-            let infos = templates.list()?;
-            let chosen: Vec<String> = match all {
-                true => infos.iter().map(|info| info.key.clone()).collect(),
-                false => keys.clone(),
-            };
-            let mut code = ExitCode::SUCCESS;
-            for text in chosen {
-                match remove(&templates, &infos, &text) {
-                    Ok(()) => say!("{text}")?,
-                    Err(error) => {
-                        complain(&error);
-                        code = ExitCode::from(REFUSED);
-                    }
-                }
-            }
-            Ok(code)
+            let infos = daemon.templates().await?.templates;
+            let known: Vec<&str> = infos.iter().map(|info| &*info.key).collect();
+            let chosen = chosen(*all, keys, &known);
+            for_each(&chosen, async |text| Ok(daemon.remove_template(meant(&known, text)?).await?))
+                .await
         }
     }
 }
 
-fn list(infos: &[TemplateInfo], format: &Format, quiet: bool) -> anyhow::Result<ExitCode> {
+/// A template, wherever it was heard of.
+struct Shown {
+    key: String,
+    disk_bytes: u64,
+    verified: bool,
+    /// What there is to say about it, or what is wrong with it.
+    about: Result<About, String>,
+}
+
+struct About {
+    shape: String,
+    image: Option<String>,
+    accelerator: String,
+    created: Moment,
+    qemu_version: String,
+}
+
+impl From<TemplateInfo> for Shown {
+    fn from(info: TemplateInfo) -> Self {
+        let about = info.manifest.map(|manifest| About {
+            shape: manifest.shape().to_string(),
+            image: manifest.image().map(str::to_owned),
+            accelerator: manifest.accelerator().to_string(),
+            created: Moment(manifest.made_unix_s().saturating_mul(1_000_000_000)),
+            qemu_version: manifest.engine_version().to_string(),
+        });
+        let TemplateInfo { key, disk_bytes, verified, .. } = info;
+        Shown { key, disk_bytes, verified, about }
+    }
+}
+
+impl TryFrom<boxwood_api::TemplateInfo> for Shown {
+    type Error = anyhow::Error;
+
+    fn try_from(info: boxwood_api::TemplateInfo) -> anyhow::Result<Self> {
+        let created = info.created.as_deref().map(shown::moment).transpose()?;
+        let about = match info.damaged {
+            Some(damage) => Err(damage),
+            None => Ok(About {
+                shape: info.shape.unwrap_or_default(),
+                image: info.image,
+                accelerator: info.accelerator.unwrap_or_default(),
+                created: created.unwrap_or(Moment(0)),
+                qemu_version: info.qemu_version.unwrap_or_default(),
+            }),
+        };
+        Ok(Shown { key: info.key, disk_bytes: info.disk_bytes, verified: info.verified, about })
+    }
+}
+
+fn list(templates: &[Shown], format: &Format, quiet: bool) -> anyhow::Result<ExitCode> {
     if quiet {
-        infos.iter().try_for_each(|info| say!("{}", info.key))?;
+        templates.iter().try_for_each(|one| say!("{}", one.key))?;
         return Ok(ExitCode::SUCCESS);
     }
     let now = Moment::now();
-    let rows: Vec<Value> = infos.iter().map(|info| row(info, now)).collect();
+    let rows: Vec<Value> = templates.iter().map(|one| row(one, now)).collect();
     format.print(&rows, &COLUMNS)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(info: &TemplateInfo, now: Moment) -> Value {
-    let size = ByteSize::from_bytes(info.disk_bytes).to_string();
-    let manifest = match &info.manifest {
-        Ok(manifest) => manifest,
+fn row(shown: &Shown, now: Moment) -> Value {
+    let size = ByteSize::from_bytes(shown.disk_bytes).to_string();
+    let about = match &shown.about {
+        Ok(about) => about,
         Err(damage) => {
-            tell!("template {}: {damage}", info.key);
+            tell!("template {}: {damage}", shown.key);
             return json!({
-                "Key": info.key,
+                "Key": shown.key,
                 "Shape": "?",
                 "Image": "?",
                 "Accelerator": "?",
@@ -112,25 +178,29 @@ fn row(info: &TemplateInfo, now: Moment) -> Value {
             });
         }
     };
-    let created = Moment(manifest.made_unix_s().saturating_mul(1_000_000_000));
     json!({
-        "Key": info.key,
-        "Shape": manifest.shape().to_string(),
-        "Image": manifest.image().unwrap_or("all"),
-        "Accelerator": manifest.accelerator().to_string(),
-        "CreatedSince": format!("{} ago", times::since(created, now)),
-        "CreatedAt": times::rfc3339(created),
+        "Key": shown.key,
+        "Shape": about.shape,
+        "Image": about.image.as_deref().unwrap_or("all"),
+        "Accelerator": about.accelerator,
+        "CreatedSince": format!("{} ago", times::since(about.created, now)),
+        "CreatedAt": times::rfc3339(about.created),
         "Size": size,
-        "QemuVersion": manifest.engine_version().to_string(),
-        "Checked": if info.verified { "yes" } else { "at next use" },
+        "QemuVersion": about.qemu_version,
+        "Checked": if shown.verified { "yes" } else { "at next use" },
     })
 }
 
-/// Removes the template whose key begins like this.
-fn remove(templates: &Templates, infos: &[TemplateInfo], text: &str) -> anyhow::Result<()> {
-    let mut meant = infos.iter().filter(|info| info.key.starts_with(text));
+/// Those that were named, or all.
+fn chosen(all: bool, keys: &[String], known: &[&str]) -> Vec<String> {
+    if all { known.iter().map(|key| (*key).to_owned()).collect() } else { keys.to_vec() }
+}
+
+/// The key that begins like this.
+fn meant<'a>(known: &[&'a str], text: &str) -> anyhow::Result<&'a str> {
+    let mut meant = known.iter().filter(|key| key.starts_with(text));
     match (meant.next(), meant.next()) {
-        (Some(info), None) => wait_for(async { Ok(templates.remove(&info.key).await?) }),
+        (Some(key), None) => Ok(key),
         (None, _) => Err(anyhow!("no such template: {text}")),
         _ => Err(anyhow!("'{text}' is the beginning of more than one template's key")),
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::format::Format;
 use crate::out::tell;
-use crate::{open_runtime, times, wait_for};
+use crate::{open_runtime, shown, times, wait_for};
 
 /// Docker's, which are those of `ps -ef`.
 const COLUMNS: [(&str, &str); 8] = [
@@ -47,11 +47,43 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let format = Format::new(format, &COLUMNS)?;
     let runtime = open_runtime()?;
     let found = wait_for(async { Ok(runtime.top(&runtime.find(&args.name)?).await?) })?;
+    print(&format, &found.processes, found.more)
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let format = if args.json { Some("json") } else { args.format.as_deref() };
+    let format = Format::new(format, &COLUMNS)?;
+    let found = daemon.top(&args.name).await?;
+    let processes: anyhow::Result<Vec<BoxProcess>> =
+        found.processes.into_iter().map(process).collect();
+    print(&format, &processes?, found.more)
+}
+
+fn process(told: boxwood_api::BoxProcess) -> anyhow::Result<BoxProcess> {
+    Ok(BoxProcess {
+        pid: told.pid,
+        ppid: told.ppid,
+        user: told.user,
+        state: told.state.chars().next().unwrap_or('?'),
+        terminal: told.terminal,
+        started: shown::moment(&told.started)?,
+        age_ms: told.age_ms,
+        cpu_ms: told.cpu_ms,
+        rss_kib: told.rss_kib,
+        command: told.command,
+    })
+}
+
+fn print(format: &Format, processes: &[BoxProcess], more: u32) -> anyhow::Result<ExitCode> {
     let now = Moment::now();
-    let rows: Vec<Value> = found.processes.iter().map(|one| row(one, now)).collect();
+    let rows: Vec<Value> = processes.iter().map(|one| row(one, now)).collect();
     format.print(&rows, &COLUMNS)?;
-    if found.more > 0 {
-        tell!("and {} more processes, which are not shown", found.more);
+    if more > 0 {
+        tell!("and {more} more processes, which are not shown");
     }
     Ok(ExitCode::SUCCESS)
 }

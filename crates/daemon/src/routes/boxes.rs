@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use boxwood_api::{BoxInfo, BoxList, CreateBox, Created, DeleteBox, ErrorBody, ListBoxes};
+use boxwood_runtime::state::failpoint;
 use boxwood_runtime::{CreateRequest, Error, Force, Listed, Runtime, Start};
 use boxwood_types::{BoxState, chain};
 use http::{HeaderMap, StatusCode};
@@ -29,14 +30,17 @@ pub(crate) async fn list(
     Query(asked): Query<ListBoxes>,
 ) -> Result<Json<BoxList>, ApiError> {
     let wanted = Wanted::new(asked);
-    blocking(move || {
-        app.runtime.recover()?;
+    let runtime = app.runtime.clone();
+    let (listed, warnings) = blocking(move || {
+        runtime.recover()?;
         let mut warnings = Vec::new();
-        let mut listed = app.runtime.list(&mut |error| warnings.push(chain(&error)))?;
-        listed.retain(|one| wanted.holds(one));
-        Ok(Json(BoxList { boxes: listed.iter().map(convert::info).collect(), warnings }))
+        let listed = runtime.list(&mut |error| warnings.push(chain(&error)))?;
+        Ok((listed, warnings))
     })
-    .await
+    .await?;
+    let mut listed = app.runtime.settle(listed).await;
+    listed.retain(|one| wanted.holds(one));
+    Ok(Json(BoxList { boxes: listed.iter().map(convert::info).collect(), warnings }))
 }
 
 /// Create a box, and start it if wanted
@@ -92,7 +96,11 @@ async fn make(
 ) -> Result<Created, ApiError> {
     let prepared =
         runtime.prepare(&request.image, request.shape, Start::First, &mut |_| {}).await?;
-    let held = runtime.create(request, &prepared)?;
+    let held = match start {
+        true => runtime.create_to_start(request, &prepared)?,
+        false => runtime.create(request, &prepared)?,
+    };
+    failpoint("daemon: box created");
     let spec = held.spec();
     let answer = Created { id: spec.id.to_string(), name: spec.name.to_string() };
     if start {
@@ -110,7 +118,7 @@ pub(crate) async fn get(
     State(app): State<App>,
     Name(name): Name,
 ) -> Result<Json<BoxInfo>, ApiError> {
-    Ok(Json(convert::info(&app.find(name).await?)))
+    Ok(Json(convert::info(&app.look(name).await?)))
 }
 
 /// Look at everything about a box, in Docker's words
@@ -127,7 +135,7 @@ pub(crate) async fn inspect(
     State(app): State<App>,
     Name(name): Name,
 ) -> Result<Json<Value>, ApiError> {
-    let listed = app.find(name).await?;
+    let listed = app.look(name).await?;
     // A guest that says nothing hides nothing else.
     let counted = match listed.record.state {
         BoxState::Running => app.runtime.counted(&listed, GUEST).await.ok(),

@@ -8,7 +8,10 @@ pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod logs;
+pub(crate) mod metrics;
+pub(crate) mod prune;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod system;
 pub(crate) mod templates;
 

@@ -17,7 +17,7 @@ use super::files;
 use super::user::{self, User};
 use crate::fault::reason;
 use crate::start::broken;
-use crate::sys::{self, ChildStack, ChildStep, Program, SpawnError};
+use crate::sys::{self, ChildStep, Nursery, Program, SpawnError};
 
 /// Where a process goes.
 pub(crate) struct Place<'a> {
@@ -49,7 +49,7 @@ pub(crate) enum Missing {
 pub(crate) fn spawn(
     process: &Process,
     place: &Place<'_>,
-    stack: &mut ChildStack,
+    nursery: &mut Nursery,
 ) -> Result<Pid, ProcessReply> {
     let command = Command::new(process)?;
     let user = find_user(&process.user, place.root)?;
@@ -75,10 +75,12 @@ pub(crate) fn spawn(
         argv: &pointers(&argv),
         envp: &pointers(&envp),
     };
-    match sys::spawn(&mut program, stack) {
+    match sys::spawn(&mut program, nursery) {
         Ok(pid) => Ok(pid),
         Err(SpawnError::Clone(errno)) => Err(failed("create a process", errno)),
         Err(SpawnError::Child(step, errno)) => Err(explain(step, errno, &command, process)),
+        Err(SpawnError::Killed) => Err(not_executed("somebody in the box killed it")),
+        Err(SpawnError::Stopped) => Err(not_executed("somebody in the box stopped it")),
     }
 }
 
@@ -198,6 +200,11 @@ fn refused(refusal: StartRefusal, reason: String) -> ProcessReply {
     ProcessReply::Refused { refusal, reason }
 }
 
+/// What was done to a child before it executed anything.
+fn not_executed(reason: &str) -> ProcessReply {
+    ProcessReply::Failed { step: "execute its program".to_owned(), reason: reason.to_owned() }
+}
+
 fn failed(step: &str, errno: Errno) -> ProcessReply {
     ProcessReply::Failed { step: step.to_owned(), reason: reason(errno) }
 }
@@ -277,7 +284,7 @@ mod tests {
             missing: Missing::Refuse,
         };
         for bad in [process(&[], &[]), process(&[""], &[]), process(&["a", "b\0c"], &["PATH=/"])] {
-            let reply = spawn(&bad, &place, &mut ChildStack::new()).unwrap_err();
+            let reply = spawn(&bad, &place, &mut Nursery::new()).unwrap_err();
             assert!(matches!(reply, ProcessReply::Refused { .. }), "{reply:?}");
         }
     }

@@ -6,6 +6,7 @@ mod probe;
 
 use std::time::Instant;
 
+use boxwood_state::metrics::Counter;
 use boxwood_state::{BoxDir, BoxSpec, HealthSpec};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -105,6 +106,7 @@ async fn check(
             },
             result = probe => result,
         };
+        prober.link.counters().add(Counter::HealthProbes, 1);
         let before = course.health().failing_streak;
         let change = course.take(result, &spec, started.get());
         // A sign of life like the one before is no news.

@@ -45,7 +45,7 @@ fn g5_megabytes_come_back_whole_through_a_small_window() {
     on_one_thread(async {
         let (host, guest) = UnixStream::pair().unwrap();
         tokio::task::spawn_local(echo(guest));
-        let link = Link::new();
+        let link = Link::new(Counters::nowhere().into());
         let mut stream = link.open(MAIN_PORT).unwrap();
         tokio::task::spawn_local(link.clone().run(host, Vec::new()));
         let writer = stream.writer();
@@ -75,7 +75,7 @@ fn g5_megabytes_come_back_whole_through_a_small_window() {
 fn h4_a_hang_up_wakes_everybody_who_waits() {
     on_one_thread(async {
         let (host, guest) = UnixStream::pair().unwrap();
-        let link = Link::new();
+        let link = Link::new(Counters::nowhere().into());
         let mut stream = link.open(EXEC_PORT).unwrap();
         tokio::task::spawn_local(link.clone().run(host, Vec::new()));
         let writer = stream.writer();
@@ -144,7 +144,7 @@ fn s2_a_corked_link_sends_what_waited_and_then_what_it_is_drawn_with_first() {
 fn a_guest_that_sends_garbage_is_told_apart() {
     on_one_thread(async {
         let (host, mut guest) = UnixStream::pair().unwrap();
-        let link = Link::new();
+        let link = Link::new(Counters::nowhere().into());
         let mut stream = link.open(EXEC_PORT).unwrap();
         guest.write_all(&[0x55; 64]).await.unwrap();
         tokio::task::spawn_local(link.clone().run(host, Vec::new()));

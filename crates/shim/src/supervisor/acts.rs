@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use boxwood_state::StopPolicy;
 use boxwood_state::clock::Moment;
 use boxwood_state::control::Reply;
 use boxwood_state::events;
+use boxwood_state::metrics::{Counter, Timing};
+use boxwood_state::{StopPolicy, failpoint};
 use boxwood_types::{BoxState, HealthStatus};
 use boxwood_vmm::{Error as VmError, Vm};
 use boxwood_wire::message::ControlRequest;
@@ -36,6 +37,12 @@ impl Supervisor {
             Action::PersistHealth(health) => {
                 self.record.health = Some(health);
                 self.persist(BoxState::Running);
+                let turned = match health {
+                    HealthStatus::Healthy => Some(Counter::TurnedHealthy),
+                    HealthStatus::Unhealthy => Some(Counter::TurnedUnhealthy),
+                    HealthStatus::Starting => None,
+                };
+                turned.inspect(|turned| self.announcer.counters.add(*turned, 1));
                 self.announcer.say(&events::Action::Health(health.word()));
             }
             Action::Capture => self.capture(vm, guest).await,
@@ -77,6 +84,7 @@ impl Supervisor {
         self.output.hurry();
         self.persist(BoxState::Stopping);
         self.announcer.say(&events::Action::Kill(signal));
+        failpoint("shim: stop asked");
         // A guest that takes no more is found by its hang-up or by the deadline.
         let _ = guest.orders.send(ControlRequest::Stop { signal, grace_ms }, || ());
     }
@@ -95,11 +103,16 @@ impl Supervisor {
             // What ends is not asked how it is.
             self.run.health = None;
         }
+        if first {
+            failpoint("shim: main started");
+        }
         if let Err(error) = self.dir.write_record(&self.record) {
             // The box runs on: a full disk must not end it. Its end is written again.
             note!("{}", boxwood_types::chain(&error));
         }
         if first {
+            failpoint("shim: running written");
+            self.announcer.counters.took(Timing::Start, self.run.steps.elapsed());
             self.announcer.say(&events::Action::Start);
         }
         if first && let Some(starter) = &self.run.starter {
@@ -115,6 +128,7 @@ impl Supervisor {
             // Where no disk is flushed the next that is written would be the end.
             self.persist(BoxState::Stopping);
         }
+        failpoint("shim: result written");
         let result = Reply::Result { exit: exit.clone() };
         self.curious.drain(..).for_each(|client| tell(&client, &result));
     }

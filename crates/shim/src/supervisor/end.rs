@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use boxwood_state::clock::Moment;
 use boxwood_state::control::Reply;
 use boxwood_state::events::Action;
-use boxwood_state::{AfterExit, ExitRecord};
+use boxwood_state::metrics::Counter;
+use boxwood_state::{AfterExit, ExitRecord, failpoint};
 use boxwood_types::{BoxState, ExitReason, ExitStatus};
-use boxwood_vmm::Vm;
+use boxwood_vmm::{Ended as vm, Vm};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -34,13 +35,19 @@ impl Supervisor {
     /// what to tell everybody, and when the box is started again.
     pub(crate) async fn conclude(&mut self, vm: Option<Vm>, mut exit: ExitRecord) -> Ended {
         if let Some(mut vm) = vm {
-            loop {
+            let ended = loop {
                 match vm.end(REAP).await {
-                    Ok(_) => break,
+                    Ok(ended) => break ended,
                     // Nothing of the box is touched while its VM may still use it (contract H3).
                     Err(stuck) => note!("{}", boxwood_types::chain(&stuck)),
                 }
-            }
+            };
+            let counter = match ended {
+                vm::Reaped(_) => Counter::ChildrenReaped,
+                vm::NotOurs => Counter::ChildrenVanished,
+            };
+            self.announcer.counters.add(counter, 1);
+            failpoint("shim: vm ended");
         }
         self.explain(&mut exit);
         self.record.finished = Some(Moment::now());
@@ -54,7 +61,9 @@ impl Supervisor {
                 self.record.restarts = self.back_off.restarts();
                 self.record.exit = Some(exit.clone());
                 self.persist(BoxState::Restarting);
+                self.announcer.counters.add(Counter::Restarts, 1);
                 self.announce_death(exit.reason, &die);
+                failpoint("shim: restarting written");
                 Ended::ForNow { exit, at }
             }
         }

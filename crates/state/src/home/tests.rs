@@ -145,3 +145,61 @@ fn a_renamed_box_is_found_by_its_new_name_alone_and_frees_the_old_one() {
     assert!(matches!(home.find("one"), Err(StateError::NoSuchBox(_))));
     let (_dir, _lock) = home.create(&spec(0xad, "one")).unwrap().into_parts().unwrap();
 }
+
+#[test]
+fn h12_what_a_box_has_counted_stays_when_it_is_removed_and_counts_once() {
+    use crate::metrics::{Counter, Timing};
+    let (_directory, home) = home();
+    let make = |seed, name| home.create(&spec(seed, name)).unwrap().into_parts().unwrap();
+    let (one, _lock) = make(1, "one");
+    let (two, _lock) = make(2, "two");
+    one.counters().add(Counter::Execs, 3);
+    two.counters().add(Counter::Execs, 4);
+    two.counters().took(Timing::Exec, std::time::Duration::from_millis(7));
+    let seen = || {
+        let tally = home.tally().unwrap();
+        let [execs, boxes] = [Counter::Execs, Counter::BoxesRegistered].map(|c| tally.count(c));
+        (boxes, execs, tally.spread(Timing::Exec).count())
+    };
+    assert_eq!(seen(), (2, 7, 1));
+    home.remove(&one).unwrap();
+    assert_eq!(seen(), (2, 7, 1));
+    // A removal that was killed right after its counters were added, and one right before.
+    let counters = two.path().join("metrics");
+    let copy = std::fs::read(&counters).unwrap();
+    home.remove(&two).unwrap();
+    assert_eq!(seen(), (2, 7, 1));
+    let gone = |id: &BoxId| home.boxes().join(format!(".gone-{id}"));
+    std::fs::create_dir(gone(two.id())).unwrap();
+    std::fs::write(gone(two.id()).join("metrics"), copy).unwrap();
+    assert_eq!(seen(), (2, 7, 1));
+    let (three, _lock) = make(3, "three");
+    std::fs::rename(three.path(), gone(three.id())).unwrap();
+    assert_eq!(seen(), (3, 7, 1));
+    home.sweep().unwrap();
+    assert_eq!(seen(), (3, 7, 1));
+    assert!(home.ids().unwrap().is_empty());
+    // Damaged totals hide no box that is there.
+    std::fs::write(home.root().join("metrics.json"), "{").unwrap();
+    let (_four, _lock) = make(4, "four");
+    assert_eq!(seen(), (1, 0, 0));
+}
+
+#[test]
+fn h1_a_creation_or_removal_that_was_killed_leaves_no_name_behind() {
+    let (_directory, home) = home();
+    let names = || std::fs::read_dir(home.root().join("names")).unwrap().count();
+    let (one, lock) = home.create(&spec(1, "one")).unwrap().into_parts().unwrap();
+    std::fs::rename(one.path(), home.boxes().join(format!(".gone-{}", one.id()))).unwrap();
+    drop(lock);
+    let two = spec(2, "two");
+    std::fs::create_dir(home.boxes().join(format!(".new-{}", two.id))).unwrap();
+    symlink(two.id.as_str(), home.name_path(&two.name)).unwrap();
+    let (_three, _lock) = home.create(&spec(3, "three")).unwrap().into_parts().unwrap();
+    // Somebody else has this name by now.
+    std::fs::create_dir(home.boxes().join(format!(".gone-{}", spec(4, "three").id))).unwrap();
+    assert_eq!(names(), 3);
+    home.sweep().unwrap();
+    assert_eq!(names(), 1);
+    assert!(home.find("three").is_ok());
+}

@@ -1,117 +1,21 @@
-//! Every unsafe block of the guest: `clone3` for the box's processes, and the few calls rustix has
-//! no safe form of. Called by `boot`, `rebirth`, `reaper`, `leaving`, `control`, `cgroup`
-//! and `session::spawn`.
-#![allow(unsafe_code)]
+//! A new process of the box, from the clone to its program. Called by `session::spawn`.
+//!
+//! Like after `vfork`, the child works in our memory until it executes, and we stand still meanwhile: nothing
+//! is copied. But it is a process of the box by then, and whoever is root there can stop it, with a signal, a
+//! debugger or its cgroup's freezer. So we wait with a limit, kill a child that stands still, and wait for
+//! that: what is killed never touches our memory again.
 
 use std::ffi::{CStr, c_char, c_long, c_void};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::ioctl;
-use rustix::process::{Gid, Pid, RawPid, Uid};
+use rustix::process::{Gid, Pid, RawPid, Signal, Uid, WaitOptions};
+use rustix::thread::futex;
+use rustix::time::Timespec;
 
-/// `_IOW('R', 0x03, int[2])`: adds bytes to the kernel's pool and credits them (random(4)).
-const RNDADDENTROPY: ioctl::Opcode = 0x4008_5203;
-/// `_IO('R', 0x07)`: makes the generator take the pool's bytes now (random(4)).
-const RNDRESEEDCRNG: ioctl::Opcode = 0x5207;
-/// `_IOWR('X', 119, int)`: stops writes to a file system with everything on the disk.
-const FIFREEZE: ioctl::Opcode = 0xc004_5877;
-const FITHAW: ioctl::Opcode = 0xc004_5878;
-
-/// Adds `bytes` to the kernel's entropy pool, credited in full.
-pub(crate) fn add_entropy(random: impl AsFd, bytes: &[u8]) -> Result<(), Errno> {
-    /// `struct rand_pool_info` with the room a greeting may need.
-    #[repr(C)]
-    struct PoolInfo {
-        entropy_count: i32,
-        buf_size: i32,
-        buf: [u8; 512],
-    }
-    let mut info = PoolInfo { entropy_count: 0, buf_size: 0, buf: [0; 512] };
-    let taken = bytes.len().min(info.buf.len());
-    info.buf[..taken].copy_from_slice(&bytes[..taken]);
-    info.buf_size = taken as i32;
-    info.entropy_count = info.buf_size * 8;
-    // SAFETY: RNDADDENTROPY reads a rand_pool_info, which `PoolInfo` is, and `buf_size` is within it.
-    unsafe { ioctl::ioctl(random, ioctl::Setter::<RNDADDENTROPY, PoolInfo>::new(info)) }
-}
-
-/// Makes the kernel's generator start anew from its pool.
-pub(crate) fn reseed(random: impl AsFd) -> Result<(), Errno> {
-    // SAFETY: RNDRESEEDCRNG takes no argument.
-    unsafe { ioctl::ioctl(random, ioctl::NoArg::<RNDRESEEDCRNG>::new()) }
-}
-
-/// Writes everything a mounted file system holds to its disk and stops it, until [`thaw`].
-pub(crate) fn freeze(mounted: impl AsFd) -> Result<(), Errno> {
-    // SAFETY: FIFREEZE ignores its argument.
-    unsafe { ioctl::ioctl(mounted, ioctl::NoArg::<FIFREEZE>::new()) }
-}
-
-/// Lets a file system go on that [`freeze`] has stopped.
-pub(crate) fn thaw(mounted: impl AsFd) -> Result<(), Errno> {
-    // SAFETY: FITHAW ignores its argument.
-    unsafe { ioctl::ioctl(mounted, ioctl::NoArg::<FITHAW>::new()) }
-}
-
-/// Takes the loopback device up.
-pub(crate) fn loopback_up(socket: impl AsFd) -> Result<(), Errno> {
-    let mut request: libc::ifreq = zeroed_ifreq();
-    request.ifr_name[0] = b'l' as c_char;
-    request.ifr_name[1] = b'o' as c_char;
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
-    // SAFETY: SIOCSIFFLAGS reads one ifreq, whose name is NUL-terminated by the zeros around it.
-    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCSIFFLAGS, &request) };
-    if result == 0 { Ok(()) } else { Err(last_errno()) }
-}
-
-fn zeroed_ifreq() -> libc::ifreq {
-    // SAFETY: ifreq is plain numbers; zeros are a value of it.
-    unsafe { std::mem::zeroed() }
-}
-
-fn last_errno() -> Errno {
-    std::io::Error::last_os_error().raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)
-}
-
-/// Blocks SIGCHLD and returns a descriptor that becomes readable when one is pending.
-pub(crate) fn child_signals() -> Result<OwnedFd, Errno> {
-    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initializes the set that the next calls read; signalfd's result is checked
-    // before it is owned.
-    unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
-        if libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) != 0 {
-            return Err(last_errno());
-        }
-        let fd = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-        if fd < 0 { Err(last_errno()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
-    }
-}
-
-/// Gives SIGPIPE its default back, which std took: the box's processes inherit it. PID 1 itself is
-/// spared default actions by the kernel and gets EPIPE.
-pub(crate) fn default_sigpipe() {
-    // SAFETY: SIG_DFL is a disposition for every signal.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-}
-
-/// Sends a signal to every process but this one.
-pub(crate) fn kill_all(signal: i32) -> Result<(), Errno> {
-    // SAFETY: kill reads no memory.
-    let result = unsafe { libc::kill(-1, signal) };
-    // No process left to kill is what was wanted.
-    if result == 0 || last_errno() == Errno::SRCH { Ok(()) } else { Err(last_errno()) }
-}
-
-/// Sends a signal by number, real-time ones included.
-pub(crate) fn kill(pid: Pid, signal: i32) -> Result<(), Errno> {
-    // SAFETY: kill reads no memory.
-    let result = unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) };
-    if result == 0 { Ok(()) } else { Err(last_errno()) }
-}
+use super::{last_errno, take_turns};
 
 /// What a new process is, ready for a child that may not allocate.
 pub(crate) struct Program<'a> {
@@ -159,8 +63,12 @@ pub(crate) enum ChildStep {
 pub(crate) enum SpawnError {
     /// There is no child.
     Clone(Errno),
-    /// There was one; it has been reaped.
+    /// There was one, and it failed.
     Child(ChildStep, Errno),
+    /// There was one, and somebody killed it before it executed anything.
+    Killed,
+    /// There was one, and somebody stopped it before it executed anything: it was killed.
+    Stopped,
 }
 
 /// `struct clone_args`, version 2 (Linux 5.7).
@@ -183,43 +91,86 @@ struct CloneArgs {
 /// What parent and child share; the child works in the parent's memory until it executes.
 struct Shared<'a, 'b> {
     program: &'b mut Program<'a>,
+    /// How far the child is; it says so before it goes on.
+    stage: AtomicU32,
     failure: Option<(ChildStep, Errno)>,
 }
+
+/// The child prepares itself.
+const PREPARING: u32 = 0;
+/// It executes its program, if the kernel can.
+const EXECUTING: u32 = 1;
+/// It has given up, and said why.
+const FAILED: u32 = 2;
 
 /// `clone3`'s flag (Linux 5.7); libc's constant of this name is cut to 32 bits.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 const CHILD_STACK: usize = 32 * 1024;
 
-/// The child's stack, reused by every spawn.
-#[repr(C, align(16))]
-pub(crate) struct ChildStack([u8; CHILD_STACK]);
+/// How long a child may be on its way before it is looked at, and how long in all: its program may have to
+/// be read from a slow disk.
+const LOOK: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What the kernel needs at most to end what was killed.
+const DEATH: Duration = Duration::from_secs(2);
 
-impl ChildStack {
-    pub(crate) fn new() -> Box<Self> {
-        Box::new(ChildStack([0; CHILD_STACK]))
+/// A child's stack, and where the kernel says that it uses our memory no more: it writes 0 there.
+#[repr(C, align(16))]
+struct Cradle {
+    stack: [u8; CHILD_STACK],
+    tid: AtomicU32,
+}
+
+impl Cradle {
+    fn new() -> Box<Self> {
+        Box::new(Cradle { stack: [0; CHILD_STACK], tid: AtomicU32::new(0) })
+    }
+}
+
+/// Where children are on their way to their programs, one after the other.
+pub(crate) struct Nursery {
+    cradle: Box<Cradle>,
+    /// Those that came to nothing and were not reaped yet.
+    dead: Vec<Pid>,
+}
+
+impl Nursery {
+    pub(crate) fn new() -> Self {
+        Nursery { cradle: Cradle::new(), dead: Vec::new() }
+    }
+
+    /// Whether this child, which was reaped, never became a process of anybody's.
+    pub(crate) fn forget(&mut self, pid: Pid) -> bool {
+        let place = self.dead.iter().position(|dead| *dead == pid);
+        place.map(|place| self.dead.swap_remove(place)).is_some()
     }
 }
 
 /// Starts a process, and returns once it executes its program or has failed to.
-///
-/// The child is not copied: like `vfork`, it borrows our memory while we stand still.
-pub(crate) fn spawn(program: &mut Program<'_>, stack: &mut ChildStack) -> Result<Pid, SpawnError> {
+pub(crate) fn spawn(program: &mut Program<'_>, nursery: &mut Nursery) -> Result<Pid, SpawnError> {
+    let Nursery { cradle, dead } = nursery;
+    let tid: *const AtomicU32 = &cradle.tid;
     let args = CloneArgs {
-        flags: (libc::CLONE_VM | libc::CLONE_VFORK) as u64 | CLONE_INTO_CGROUP,
+        flags: CLONE_INTO_CGROUP
+            | (libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID) as u64,
         exit_signal: libc::SIGCHLD as u64,
-        stack: stack.0.as_mut_ptr() as u64,
+        child_tid: tid as u64,
+        parent_tid: tid as u64,
+        stack: cradle.stack.as_mut_ptr() as u64,
         stack_size: CHILD_STACK as u64,
         cgroup: program.cgroup.as_raw_fd() as u64,
         ..CloneArgs::default()
     };
-    let mut shared = Shared { program, failure: None };
+    let mut shared = Shared { program, stage: AtomicU32::new(PREPARING), failure: None };
     let shared_ptr: *mut Shared<'_, '_> = &mut shared;
     let result: c_long;
-    // SAFETY: `args` outlives the call and describes `stack`, which is 16-aligned at both ends and
+    // SAFETY: `args` outlives the call and describes `cradle`, whose stack is 16-aligned at both ends and
     // lent to us. The child starts on that stack, calls `child` with a pointer to `shared`, and never
-    // comes back. CLONE_VFORK holds us (single-threaded) until the child has executed or ended, so
-    // it alone uses our memory meanwhile. The kernel preserves r12 and r13 for both.
+    // comes back. We (single-threaded) stand still in `released` until the kernel says that it uses our
+    // memory no more, or was killed and returns to it no more; so it alone uses that meanwhile. The word
+    // that the kernel writes is in the cradle, which is given up and never freed when that may still
+    // come. The kernel preserves r12 and r13 for both.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -239,27 +190,93 @@ pub(crate) fn spawn(program: &mut Program<'_>, stack: &mut ChildStack) -> Result
             lateout("r11") _,
         );
     }
-    // SAFETY: the asm above may have changed `shared` through the pointer the child was given.
-    let failure = unsafe { (*shared_ptr).failure };
     let pid = match RawPid::try_from(result).ok().and_then(Pid::from_raw) {
         Some(pid) if result > 0 => pid,
         _ => return Err(SpawnError::Clone(Errno::from_raw_os_error(-result as i32))),
     };
-    match failure {
-        None => Ok(pid),
-        Some((step, errno)) => {
-            // It is past its last instruction: this waits for the kernel's clean-up only.
-            let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
-            Err(SpawnError::Child(step, errno))
+    let released = released(&cradle.tid, pid);
+    if released == Released::Never {
+        // The kernel may yet write to it.
+        std::mem::forget(std::mem::replace(cradle, Cradle::new()));
+    }
+    // SAFETY: the asm above may have changed `shared` through the pointer the child was given; the child
+    // does not any more.
+    let (stage, failure) =
+        unsafe { ((*shared_ptr).stage.load(Ordering::Acquire), (*shared_ptr).failure) };
+    let error = match (stage, failure, released) {
+        (EXECUTING, _, Released::ByItself) => return Ok(pid),
+        (FAILED, Some((step, errno)), _) => SpawnError::Child(step, errno),
+        (_, _, Released::ByItself) => SpawnError::Killed,
+        (_, _, Released::Killed | Released::Never) => SpawnError::Stopped,
+    };
+    // It is past its last instruction; if the kernel has not put it away yet, the reaper hears of it.
+    if !matches!(rustix::process::waitpid(Some(pid), WaitOptions::NOHANG), Ok(Some(_))) {
+        dead.push(pid);
+    }
+    Err(error)
+}
+
+/// How a child came to use our memory no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Released {
+    /// It has executed its program, or has ended.
+    ByItself,
+    /// It stood still and was killed.
+    Killed,
+    /// It was killed, and the kernel has not ended it yet.
+    Never,
+}
+
+/// Waits until the kernel has cleared `tid`, but no longer than the box can be trusted.
+fn released(tid: &AtomicU32, pid: Pid) -> Released {
+    let began = Instant::now();
+    while !cleared_within(tid, LOOK) {
+        if began.elapsed() >= PATIENCE || stands_still(pid) {
+            // Nothing keeps a process from dying of this: neither a stop nor a debugger nor a freezer.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            return match cleared_within(tid, DEATH) {
+                true => Released::Killed,
+                false => Released::Never,
+            };
         }
     }
+    Released::ByItself
+}
+
+/// Whether the kernel clears `tid` in time.
+fn cleared_within(tid: &AtomicU32, within: Duration) -> bool {
+    let end = Instant::now() + within;
+    loop {
+        let value = tid.load(Ordering::Acquire);
+        if value == 0 {
+            return true;
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        let timeout =
+            Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        // Woken, interrupted, too late: the value tells. Not a private one: the kernel's is not.
+        let _ = futex::wait(tid, futex::Flags::empty(), value, Some(&timeout));
+    }
+}
+
+/// Whether a process that has only to execute its program neither runs nor waits for a disk: it is
+/// stopped, traced or frozen. One that nothing is known of does.
+fn stands_still(pid: Pid) -> bool {
+    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    let stat = std::fs::read_to_string(path).unwrap_or_default();
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    !matches!(state, Some('R' | 'D'))
 }
 
 /// The child's life before its program: no allocation, no panic, nothing that outlives it.
 extern "C" fn child(shared: *mut c_void) -> ! {
     // SAFETY: `spawn` passes its `Shared` and stands still until we have executed or ended.
     let shared = unsafe { &mut *shared.cast::<Shared<'_, '_>>() };
-    shared.failure = Some(become_program(shared.program));
+    shared.failure = Some(become_program(shared.program, &shared.stage));
+    shared.stage.store(FAILED, Ordering::Release);
     // SAFETY: ends this process only; no destructor of the parent's memory runs.
     unsafe { libc::syscall(libc::SYS_exit_group, 127) };
     unreachable_child()
@@ -271,7 +288,7 @@ fn unreachable_child() -> ! {
     }
 }
 
-fn become_program(program: &mut Program<'_>) -> (ChildStep, Errno) {
+fn become_program(program: &mut Program<'_>, stage: &AtomicU32) -> (ChildStep, Errno) {
     if let Err(errno) = set_up(program) {
         return (ChildStep::Setup, errno);
     }
@@ -281,6 +298,7 @@ fn become_program(program: &mut Program<'_>) -> (ChildStep, Errno) {
     if let Err(errno) = take_rights(program) {
         return (ChildStep::User, errno);
     }
+    stage.store(EXECUTING, Ordering::Release);
     execute(program)
 }
 
@@ -290,6 +308,7 @@ fn set_up(program: &Program<'_>) -> Result<(), Errno> {
         rustix::process::ioctl_tiocsctty(terminal)?;
     }
     unblock_signals()?;
+    take_turns()?;
     // Not by path: the new root covers ours, and a chroot into it is none to the kernel, so that
     // the box's processes may make user namespaces.
     rustix::process::fchdir(program.root)?;
@@ -387,28 +406,4 @@ fn is_directory(path: &CStr) -> bool {
     rustix::fs::stat(path).is_ok_and(|stat| {
         rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory
     })
-}
-
-/// Programs channel 0 of the 8254 as Linux's own `pit_shutdown` does: to count down once.
-pub(crate) fn stop_interval_timer() -> Result<(), Errno> {
-    const CHANNEL_0: u16 = 0x40;
-    const MODE: u16 = 0x43;
-    // Channel 0, low byte then high byte, mode 0: one shot.
-    const ONE_SHOT: u8 = 0x30;
-    let permit = |on: libc::c_int| {
-        // SAFETY: it changes this thread's rights to four ports and nothing else.
-        match unsafe { libc::ioperm(CHANNEL_0.into(), 4, on) } {
-            0 => Ok(()),
-            _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
-        }
-    };
-    permit(1)?;
-    for (port, value) in [(MODE, ONE_SHOT), (CHANNEL_0, 0), (CHANNEL_0, 0)] {
-        // SAFETY: the ports are permitted above and are the timer's own; writing to them touches no
-        // memory.
-        unsafe {
-            std::arch::asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack));
-        }
-    }
-    permit(0)
 }

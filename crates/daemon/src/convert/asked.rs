@@ -1,34 +1,16 @@
-//! Between the words of REST and those inside: the one place where what a client says is checked and
-//! becomes a request, and where what the runtime knows becomes an answer. Called by the routes.
+//! What a client asks for: checked, and made a request of the runtime's.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use boxwood_api::{
-    BoxInfo, CreateBox, CreateExec, ExecEnd, Exit, HealthCheck, ImageInfo, RESERVED_LABELS,
-    TerminalSize, UpdateBox,
-};
-use boxwood_runtime::image::ImageSummary;
-use boxwood_runtime::state::clock::Moment;
-use boxwood_runtime::state::control::SessionEnd;
+use boxwood_api::{CreateBox, CreateExec, HealthCheck, RESERVED_LABELS, UpdateBox};
 use boxwood_runtime::state::log::LogPolicy;
-use boxwood_runtime::state::{AfterExit, Client, ExitRecord, Text};
-use boxwood_runtime::vmm::TemplateInfo;
-use boxwood_runtime::{CreateRequest, ExecRequest, HealthWishes, Listed, UpdateRequest};
-use boxwood_types::{
-    BoxState, ByteSize, ExitReason, ExitStatus, RestartPolicy, Shape, Signal, WindowSize,
-};
-use jiff::Timestamp;
+use boxwood_runtime::state::{AfterExit, Client};
+use boxwood_runtime::{CreateRequest, ExecRequest, HealthWishes, UpdateRequest};
+use boxwood_types::{ByteSize, RestartPolicy, Shape};
 
+use super::value::{milliseconds, signal, size, text, texts, wrong};
 use crate::error::ApiError;
 use crate::keys::Key;
-
-/// The longest time that can be asked for, in milliseconds: a year.
-pub(crate) const MAX_MS: u64 = 31_536_000_000;
-/// What a shell shows for a command whose box ended under it: 128 + SIGKILL.
-const KILLED: u8 = 137;
-/// What coreutils' `timeout` returns.
-const TIMED_OUT: u8 = 124;
 
 /// A box to create.
 pub(crate) fn create(asked: CreateBox, key: Option<&Key>) -> Result<CreateRequest, ApiError> {
@@ -169,195 +151,6 @@ pub(crate) fn exec(asked: CreateExec) -> Result<ExecRequest, ApiError> {
     Ok(request)
 }
 
-/// A state.
-pub(crate) fn state(asked: boxwood_api::BoxState) -> BoxState {
-    use boxwood_api::BoxState as Asked;
-    match asked {
-        Asked::Created => BoxState::Created,
-        Asked::Starting => BoxState::Starting,
-        Asked::Running => BoxState::Running,
-        Asked::Paused => BoxState::Paused,
-        Asked::Restarting => BoxState::Restarting,
-        Asked::Stopping => BoxState::Stopping,
-        Asked::Exited => BoxState::Exited,
-        Asked::Failed => BoxState::Failed,
-    }
-}
-
-/// A terminal's size.
-pub(crate) fn size(asked: TerminalSize) -> WindowSize {
-    WindowSize { rows: asked.rows, columns: asked.columns }
-}
-
-/// A signal by name or number.
-pub(crate) fn signal(asked: Option<&str>) -> Result<Option<Signal>, ApiError> {
-    asked.map(str::parse).transpose().map_err(wrong)
-}
-
-/// A time in milliseconds.
-pub(crate) fn milliseconds(asked: u64) -> Result<u64, ApiError> {
-    if asked > MAX_MS {
-        return Err(ApiError::bad(format!("a time is at most {MAX_MS} ms, a year")));
-    }
-    Ok(asked)
-}
-
-/// A moment.
-pub(crate) fn moment(asked: &str) -> Result<Moment, ApiError> {
-    let wrong = || ApiError::bad("a time is written as in 2026-01-31T12:00:00.000000000Z");
-    let time: Timestamp = asked.parse().map_err(|_| wrong())?;
-    // Before 1970 nothing was written.
-    Ok(Moment(u64::try_from(time.as_nanosecond()).unwrap_or(0)))
-}
-
-fn texts<T: From<String>>(given: Vec<String>) -> Result<Vec<T>, ApiError> {
-    given.into_iter().map(|one| text(one).map(T::from)).collect()
-}
-
-fn text(given: String) -> Result<String, ApiError> {
-    if given.contains('\0') {
-        return Err(ApiError::bad("a text has no NUL character"));
-    }
-    Ok(given)
-}
-
-fn wrong(error: impl std::error::Error) -> ApiError {
-    ApiError::bad(boxwood_types::chain(&error))
-}
-
-/// What there is to say about a box.
-pub(crate) fn info(listed: &Listed) -> BoxInfo {
-    let (spec, record) = (&listed.spec, &listed.record);
-    let live = record.state.is_live();
-    BoxInfo {
-        id: spec.id.to_string(),
-        name: spec.name.to_string(),
-        image: spec.image.name.clone(),
-        image_id: spec.image.id.to_string(),
-        command: spec.process.argv.iter().map(Text::display).collect(),
-        state: record.state.to_string(),
-        created: rfc3339(spec.created),
-        started: record.started.map(rfc3339),
-        finished: record.finished.map(rfc3339),
-        exit: record.exit.as_ref().map(exit),
-        labels: spec.labels.clone(),
-        hostname: spec.hostname.clone(),
-        cpus: spec.shape.cpus(),
-        memory_bytes: spec.shape.memory_bytes(),
-        open_stdin: spec.process.open_stdin,
-        terminal: spec.process.terminal.is_some(),
-        auto_remove: spec.after_exit == AfterExit::Remove,
-        restart_policy: spec.restart.to_string(),
-        restarts: record.restarts,
-        health: record.health.map(|health| health.word().to_owned()),
-        shim_pid: record.shim.as_ref().filter(|_| live).map(|shim| shim.pid),
-        vm_pid: record.vmm_pid.filter(|_| live),
-    }
-}
-
-/// How a box ended.
-pub(crate) fn exit(record: &ExitRecord) -> Exit {
-    Exit {
-        code: record.code,
-        signal: signal_of(record.status),
-        known: record.reason == ExitReason::Exited && record.status != ExitStatus::Unknown,
-        reason: word(&record.reason),
-        message: record.message.clone(),
-    }
-}
-
-fn signal_of(status: ExitStatus) -> Option<u8> {
-    match status {
-        ExitStatus::Signal(signal) => Some(signal.number()),
-        ExitStatus::Code(_) | ExitStatus::Unknown => None,
-    }
-}
-
-/// As it is written on the disk.
-fn word(reason: &ExitReason) -> String {
-    let json = serde_json::to_value(reason).expect("plain data always encodes");
-    json.as_str().unwrap_or_default().to_owned()
-}
-
-/// How a command beside main ended.
-pub(crate) fn exec_end(end: &SessionEnd) -> ExecEnd {
-    let of = |code, reason: &str, message| ExecEnd {
-        code,
-        signal: None,
-        reason: reason.to_owned(),
-        message,
-    };
-    match end {
-        SessionEnd::Exited { status } => {
-            ExecEnd { signal: signal_of(*status), ..of(status.shell_code(), "exited", None) }
-        }
-        SessionEnd::TimedOut => of(TIMED_OUT, "timed_out", None),
-        SessionEnd::Refused { refusal, reason } => {
-            of(refusal.shell_code(), "refused", Some(reason.clone()))
-        }
-        SessionEnd::Failed { reason } => of(125, "failed", Some(reason.clone())),
-    }
-}
-
-/// The end of a command whose box ended under it.
-pub(crate) fn exec_bereaved(exit: &ExitRecord) -> ExecEnd {
-    let message = Some(exit.reason.to_string());
-    ExecEnd { code: KILLED, signal: None, reason: "box_ended".to_owned(), message }
-}
-
-/// The end of a command of which nobody knows how it ended.
-pub(crate) fn exec_lost(reason: &str) -> ExecEnd {
-    let code = ExitStatus::Unknown.shell_code();
-    ExecEnd { code, signal: None, reason: reason.to_owned(), message: None }
-}
-
-/// An image.
-pub(crate) fn image(summary: ImageSummary) -> ImageInfo {
-    let created = summary.created.and_then(nanoseconds).map(rfc3339);
-    ImageInfo {
-        id: summary.id.to_string(),
-        names: summary.names.iter().map(ToString::to_string).collect(),
-        created,
-        content_bytes: summary.content_bytes,
-        disk_bytes: summary.disk_bytes,
-        damaged: summary.damaged,
-    }
-}
-
-fn nanoseconds(time: SystemTime) -> Option<Moment> {
-    let since = time.duration_since(UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_nanos()).ok().map(Moment)
-}
-
-/// A template.
-pub(crate) fn template(info: TemplateInfo) -> boxwood_api::TemplateInfo {
-    let (manifest, damaged) = match info.manifest {
-        Ok(manifest) => (Some(manifest), None),
-        Err(damage) => (None, Some(damage)),
-    };
-    let manifest = manifest.as_ref();
-    let created = manifest.map(|m| Moment(m.made_unix_s().saturating_mul(1_000_000_000)));
-    boxwood_api::TemplateInfo {
-        key: info.key,
-        disk_bytes: info.disk_bytes,
-        verified: info.verified,
-        shape: manifest.map(|m| m.shape().to_string()),
-        image: manifest.and_then(|m| m.image().map(str::to_owned)),
-        accelerator: manifest.map(|m| m.accelerator().to_string()),
-        created: created.map(rfc3339),
-        qemu_version: manifest.map(|m| m.engine_version().to_string()),
-        damaged,
-    }
-}
-
-/// RFC 3339 in UTC with nanoseconds, as Docker writes it.
-pub(crate) fn rfc3339(moment: Moment) -> String {
-    match Timestamp::from_nanosecond(i128::from(moment.0)) {
-        Ok(time) => format!("{time:.9}"),
-        Err(_) => "0001-01-01T00:00:00Z".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -416,13 +209,5 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<CreateBox>(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_time_is_written_as_docker_does_and_read_again() {
-        let moment_of = Moment(1_700_000_000_123_456_789);
-        assert_eq!(rfc3339(moment_of), "2023-11-14T22:13:20.123456789Z");
-        assert_eq!(moment(&rfc3339(moment_of)).unwrap(), moment_of);
-        assert!(moment("yesterday").is_err());
     }
 }

@@ -1,0 +1,12 @@
+//! Between the words of REST and those inside: the one place where what a client says is checked and
+//! becomes a request, and where what the runtime knows becomes an answer. Called by the routes.
+
+mod answer;
+mod asked;
+mod figures;
+mod value;
+
+pub(crate) use answer::{exec_bereaved, exec_end, exec_lost, exit, image, info, template};
+pub(crate) use asked::{create, exec, update};
+pub(crate) use figures::{metrics, processes, stats};
+pub(crate) use value::{MAX_MS, milliseconds, moment, rfc3339, signal, size, state};
