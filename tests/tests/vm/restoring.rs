@@ -193,3 +193,28 @@ fn ask(client: &mut Running, number: usize) -> (f64, f64) {
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
+
+#[test]
+fn s2_a_second_snapshot_saves_what_changed_and_has_everything() {
+    let lab = Lab::new();
+    let mut expected = vec![with_data(&lab, "source")];
+    lab.snapshot("source", "first");
+    let change = "dd if=/dev/urandom of=/dev/shm/data bs=4096 seek=7 count=300 conv=notrunc 2>/dev/null; \
+        head -c 1000000 /dev/urandom > /dev/shm/more; dd if=/dev/urandom of=/data bs=4096 count=9";
+    lab.exec(["source", "sh", "-c", change]).output().exits(0);
+    expected.push(data(&lab, "source"));
+    lab.snapshot("source", "second");
+    let stored = |name: &str| -> u64 {
+        let inspect = ["snapshot", "inspect", "--format", "{{.MemoryBytes}}", name];
+        lab.boxwood(inspect).output().exits(0).word().parse().unwrap()
+    };
+    let (first, second) = (stored("first"), stored("second"));
+    assert!(first > 6 << 20 && second > 2 << 20 && second < 6 << 20, "{first} and {second} bytes");
+    lab.remove("source");
+    for (name, expected) in ["first", "second"].iter().zip(&expected) {
+        lab.restored(name, "clone");
+        assert_eq!(data(&lab, "clone"), *expected, "{name}");
+        lab.remove("clone");
+        lab.forget(name);
+    }
+}
