@@ -56,7 +56,9 @@ async fn thaw(
     request: RestoreRequest,
 ) -> Result<Restored, String> {
     let frozen = match snapshot.made {
-        SnapshotMade::Sealed => Frozen::open(&snapshot.directory).await,
+        SnapshotMade::Sealed => {
+            Frozen::open(&snapshot.directory, &supervisor.spec.template.cache).await
+        }
         SnapshotMade::Fresh => Frozen::open_fresh(&snapshot.directory).await,
     };
     let frozen = frozen.map_err(|error| chain(&error))?;

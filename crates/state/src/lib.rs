@@ -33,7 +33,9 @@ pub use health::{Health, HealthSpec, Probe, ProbeResult};
 pub use home::Home;
 pub use pool::{Member, MemberRequest, MemberSpec, PoolConfig, PoolShape};
 pub use record::{ExitRecord, Record, ShimIdentity};
-pub use snapshots::{Fresh, INFO as SNAPSHOT_INFO, Snapshot, SnapshotInfo};
+pub use snapshots::{
+    Fresh, INFO as SNAPSHOT_INFO, Snapshot, SnapshotInfo, SnapshotPart, SnapshotSize,
+};
 pub use spec::{
     AfterExit, BoxSpec, Client, ImageRef, ProcessSpec, SnapshotMade, SnapshotRef, StopPolicy,
     TemplateRef,

@@ -17,8 +17,21 @@ use crate::{BoxSpec, Home, StateError, atomic};
 
 /// The file with what people are told.
 pub const INFO: &str = "snapshot.json";
+/// The memory as a whole, and how it was when it was made.
+const CACHE: [&str; 2] = ["ram", "ram.made"];
 const UNFINISHED: &str = ".";
 const FRESH: &str = ".new-";
+
+/// What of a box is in a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SnapshotPart {
+    /// Its memory, with what runs in it, and its disk.
+    #[default]
+    Everything,
+    /// Its disk alone.
+    Disk,
+}
 
 /// What is told about a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +48,20 @@ pub struct SnapshotInfo {
     pub pause_us: u64,
     /// How many pages of memory were stored.
     pub pages: u64,
+    /// What is in it.
+    #[serde(default)]
+    pub part: SnapshotPart,
+}
+
+/// What the files of a snapshot take on the disk, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotSize {
+    /// What goes with it.
+    pub own: u64,
+    /// What others need, too: templates, boxes, other snapshots.
+    pub shared: u64,
+    /// What of its own can be made again when it is needed.
+    pub cache: u64,
 }
 
 /// A snapshot that is kept.
@@ -47,11 +74,35 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// What its files take on the disk, in bytes, with what they share with others.
-    pub fn disk_bytes(&self) -> u64 {
-        let Ok(entries) = fs::read_dir(&self.directory) else { return 0 };
-        let blocks = |entry: fs::DirEntry| Some(entry.metadata().ok()?.blocks());
-        entries.filter_map(|entry| blocks(entry.ok()?)).sum::<u64>() * 512
+    /// What its files take on the disk.
+    pub fn size(&self) -> SnapshotSize {
+        let mut size = SnapshotSize::default();
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            let bytes = meta.blocks() * 512;
+            match meta.nlink() {
+                0 | 1 => size.own += bytes,
+                _ => size.shared += bytes,
+            }
+            if entry.file_name() == CACHE[0] {
+                size.cache += bytes;
+            }
+        }
+        size
+    }
+
+    /// Deletes what can be made again. Boxes that were restored from it run on.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn forget_cache(&self) -> Result<(), StateError> {
+        CACHE.iter().try_for_each(|name| {
+            let path = self.directory.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                removed => removed.map_err(StateError::io("remove", &path)),
+            }
+        })
     }
 }
 
@@ -73,6 +124,14 @@ impl Fresh {
     /// Where it is.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// What is told about it, when that was written.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn info(&self) -> Result<Option<SnapshotInfo>, StateError> {
+        atomic::read(&self.directory.join(INFO))
     }
 
     /// Writes what is told about it.
@@ -156,7 +215,9 @@ impl Home {
         let parsed = name.parse::<BoxName>().map_err(|_| missing())?;
         let directory = self.snapshots().join(parsed.as_str());
         let info: Option<SnapshotInfo> = atomic::read(&directory.join(INFO))?;
-        Ok(Snapshot { info: info.ok_or_else(missing)?, directory })
+        // One that was imported may have had another name.
+        let info = SnapshotInfo { name: parsed, ..info.ok_or_else(missing)? };
+        Ok(Snapshot { info, directory })
     }
 
     /// All snapshots, the oldest first; of those that can't be read, why.

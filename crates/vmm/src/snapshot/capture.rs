@@ -13,17 +13,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use serde_json::json;
 
 use super::delta::{CHUNK, Delta, DeltaWriter, PAGE};
 use super::own::OwnMemory;
-use super::{FORMAT, Layers, MAX_DELTAS, Paths, Sketch, link_or_copy};
+use super::{FORMAT, Layers, MAX_DELTAS, Part, Paths, SKETCH, Sketch, link_or_copy};
 use crate::command::{DISK_NODE, DiskDurability, FIRST_LATER_SET, overlay_node};
 use crate::error::Error;
 use crate::host::hex;
 use crate::process::{Limit, Process};
 use crate::qmp::{Command, Qmp};
 use crate::template::{Binding, Template};
+
+/// More than the devices of any VM take: 60 to 80 KB.
+const STATE_ROOM: u64 = 512 << 10;
 
 /// What is known of a VM that can be captured.
 #[derive(Debug)]
@@ -69,6 +74,8 @@ impl Origin {
 pub struct CaptureRequest<'a> {
     /// An empty directory.
     pub directory: &'a Path,
+    /// What is captured. Of the disk alone nothing comes into the directory: it is in `switch`'s hands.
+    pub part: Part,
     /// What the guest was given to keep.
     pub mark: [u8; 16],
     /// What the disk is written to from then on: an empty overlay, opened for reading and writing.
@@ -105,53 +112,84 @@ pub(crate) async fn capture(
     origin: &mut Origin,
     request: CaptureRequest<'_>,
 ) -> Result<Captured, Error> {
-    if origin.layers.deltas.len() >= MAX_DELTAS {
-        return Err(Error::TooManyCaptures { limit: MAX_DELTAS });
-    }
     let limit = Limit::of(request.within);
     let paths = Paths::of(request.directory);
-    let create = |path: std::path::PathBuf, read: bool| {
-        let mut options = File::options();
-        options.read(read).write(true).create_new(true).open(&path).map_err(Error::io("make", path))
+    let memory = match request.part {
+        Part::Everything => Some(MemoryFiles::make(&paths, origin)?),
+        Part::Disk => None,
     };
-    let state = create(paths.named("state"), false)?;
-    let number = origin.layers.deltas.len();
-    let pages = create(paths.delta(number), true)?;
     let mut sets = Sets { first: FIRST_LATER_SET + origin.later, added: 0 };
     let node = format!("disk{}", origin.later);
     origin.later += 2;
 
     let prepared = async {
-        sets.add(qmp, &state).await?;
         let set = sets.add(qmp, &request.overlay).await?;
         let overlay = overlay_node(&node, set, origin.durability);
-        qmp.execute(Command::with("blockdev-add", overlay)).await
+        qmp.execute(Command::with("blockdev-add", overlay)).await?;
+        let Some(files) = memory else { return Ok(None) };
+        Ok(Some((sets.add(qmp, &files.state).await?, files)))
     };
-    if let Err(error) = process.during("take what it is captured with", limit, prepared).await {
-        sets.forget(qmp).await;
-        return Err(error);
-    }
-    let began = Instant::now();
-    process.during("stand still", limit, qmp.execute(Command::plain("stop"))).await?;
-    let still = Still { process, qmp, origin, limit };
-    let result = still.capture(&node, &sets, pages, request.switch).await;
-    let goes_on = process.during("go on", limit, qmp.execute(Command::plain("cont"))).await;
-    let pause = began.elapsed();
-    sets.forget(qmp).await;
-    goes_on?;
-    let delta = match result {
-        Ok(delta) => delta,
+    let memory = match process.during("take what it is captured with", limit, prepared).await {
+        Ok(memory) => memory,
         Err(error) => {
-            let gone = json!({ "node-name": node });
-            let _ = qmp.execute(Command::with("blockdev-del", gone)).await;
+            forget_overlay(qmp, &node).await;
+            sets.forget(qmp).await;
             return Err(error);
         }
     };
-    let stored = delta.file().metadata().map_or(0, |meta| meta.len() / (PAGE as u64 + 4));
+    let began = Instant::now();
+    process.during("stand still", limit, qmp.execute(Command::plain("stop"))).await?;
+    let still = Still { process, qmp, origin, limit };
+    let result = still.capture(&node, memory, request.switch).await;
+    let goes_on = process.during("go on", limit, qmp.execute(Command::plain("cont"))).await;
+    let pause = began.elapsed();
+    if result.is_err() {
+        forget_overlay(qmp, &node).await;
+    }
+    sets.forget(qmp).await;
+    goes_on?;
+    let delta = result?;
     origin.node = node;
-    origin.layers.deltas.push(Arc::new(delta));
-    write_down(&paths, origin, request.mark)?;
-    Ok(Captured { pause, pages: stored })
+    let mut pages = 0;
+    if let Some(delta) = delta {
+        pages = delta.file().metadata().map_or(0, |meta| meta.len() / (PAGE as u64 + 4));
+        origin.layers.deltas.push(Arc::new(delta));
+        write_down(&paths, origin, request.mark)?;
+    }
+    Ok(Captured { pause, pages })
+}
+
+async fn forget_overlay(qmp: &mut Qmp, node: &str) {
+    // What is not there can't be forgotten, and goes with QEMU.
+    let _ = qmp.execute(Command::with("blockdev-del", json!({ "node-name": node }))).await;
+}
+
+/// What a memory and its devices are written to.
+struct MemoryFiles {
+    state: File,
+    pages: File,
+}
+
+impl MemoryFiles {
+    fn make(paths: &Paths, origin: &Origin) -> Result<Self, Error> {
+        let number = origin.layers.deltas.len();
+        if number >= MAX_DELTAS {
+            return Err(Error::TooManyCaptures { limit: MAX_DELTAS });
+        }
+        let create = |path: std::path::PathBuf, read: bool| {
+            let mut options = File::options();
+            let made = options.read(read).write(true).create_new(true).open(&path);
+            made.map_err(Error::io("make", &path))
+        };
+        let path = paths.named("state");
+        let state = create(path.clone(), false)?;
+        // QEMU does not tell that a disk is full. What it does not need is given back in `save`.
+        match fallocate(&state, FallocateFlags::KEEP_SIZE, 0, STATE_ROOM) {
+            Err(errno @ Errno::NOSPC) => return Err(Error::io("write", path)(errno.into())),
+            _ => {}
+        }
+        Ok(MemoryFiles { state, pages: create(paths.delta(number), true)? })
+    }
 }
 
 /// Descriptors that QEMU is given while it runs.
@@ -194,21 +232,14 @@ impl Still<'_> {
     async fn capture(
         self,
         node: &str,
-        sets: &Sets,
-        pages: File,
+        memory: Option<(u32, MemoryFiles)>,
         switch: &mut dyn FnMut(DiskSwitch) -> io::Result<()>,
-    ) -> Result<Delta, Error> {
+    ) -> Result<Option<Delta>, Error> {
         let Still { process, qmp, origin, limit } = self;
-        let pid = process.pid();
-        // Not `live`: that would give the disks up, too.
-        let to = json!({ "filename": format!("/dev/fdset/{}", sets.first), "live": false });
-        let save = qmp.send(Command::with("xen-save-devices-state", to)).await?;
-        let (ram, layers) = (origin.ram.clone(), origin.layers.clone());
-        let stored = tokio::task::spawn_blocking(move || store(pid, &ram, &layers, pages));
-        process.during("save its devices", limit, save.answer()).await?;
-        let failed = |source| Error::OwnMemory { pid, source };
-        let delta = stored.await.map_err(|error| failed(io::Error::other(error)))?;
-        let delta = delta.map_err(failed)?;
+        let delta = match memory {
+            Some(memory) => Some(save(process, qmp, origin, memory, limit).await?),
+            None => None,
+        };
         let switched = Error::prepare("the files of the box's disk");
         switch(DiskSwitch::Over).map_err(&switched)?;
         let over = json!({ "node": origin.node, "overlay": node });
@@ -219,6 +250,28 @@ impl Still<'_> {
         }
         Ok(delta)
     }
+}
+
+/// Saves the devices of a VM that stands still, and its pages at the same time.
+async fn save(
+    process: &mut Process,
+    qmp: &mut Qmp,
+    origin: &Origin,
+    (set, MemoryFiles { state, pages }): (u32, MemoryFiles),
+    limit: Limit,
+) -> Result<Delta, Error> {
+    let pid = process.pid();
+    // Not `live`: that would give the disks up, too.
+    let to = json!({ "filename": format!("/dev/fdset/{set}"), "live": false });
+    let save = qmp.send(Command::with("xen-save-devices-state", to)).await?;
+    let (ram, layers) = (origin.ram.clone(), origin.layers.clone());
+    let stored = tokio::task::spawn_blocking(move || store(pid, &ram, &layers, pages));
+    process.during("save its devices", limit, save.answer()).await?;
+    // Room that stays taken does no harm.
+    let _ = state.metadata().and_then(|meta| state.set_len(meta.len()));
+    let failed = |source| Error::OwnMemory { pid, source };
+    let delta = stored.await.map_err(|error| failed(io::Error::other(error)))?;
+    delta.map_err(failed)
 }
 
 /// Writes the pages of a VM that are not in its layers.
@@ -280,7 +333,7 @@ fn write_down(paths: &Paths, origin: &Origin, mark: [u8; 16]) -> Result<(), Erro
         base: base_content.clone(),
         deltas: deltas.len(),
     };
-    let path = paths.named("sketch.json");
+    let path = paths.named(SKETCH);
     // Plain data with text keys always becomes JSON.
     let text = serde_json::to_vec_pretty(&sketch).unwrap_or_default();
     std::fs::write(&path, text).map_err(Error::io("write", path))
