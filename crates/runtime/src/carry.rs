@@ -73,6 +73,9 @@ impl Runtime {
         if shape.is_some_and(|shape| shape != info.source.shape) {
             return Err(none("it does not say what its memory is").into());
         }
+        if info.source.image.name.chars().any(char::is_control) {
+            return Err(none("the name of its image is none").into());
+        }
         self.image_of(&info)?;
         let name = name.unwrap_or(&info.name);
         taken(name)?;

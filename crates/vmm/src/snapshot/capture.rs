@@ -184,9 +184,10 @@ impl MemoryFiles {
         let path = paths.named("state");
         let state = create(path.clone(), false)?;
         // QEMU does not tell that a disk is full. What it does not need is given back in `save`.
-        match fallocate(&state, FallocateFlags::KEEP_SIZE, 0, STATE_ROOM) {
-            Err(errno @ Errno::NOSPC) => return Err(Error::io("write", path)(errno.into())),
-            _ => {}
+        if let Err(errno @ Errno::NOSPC) =
+            fallocate(&state, FallocateFlags::KEEP_SIZE, 0, STATE_ROOM)
+        {
+            return Err(Error::io("write", path)(errno.into()));
         }
         Ok(MemoryFiles { state, pages: create(paths.delta(number), true)? })
     }
