@@ -103,7 +103,7 @@ fn heard(guest: &mut Mux, bytes: &[u8], id: StreamId) -> Vec<u8> {
 #[test]
 fn g1_a_stream_says_what_it_is_for_also_when_much_waits_to_be_sent() {
     on_one_thread(async {
-        let link = Link::new();
+        let link = Link::new(Counters::nowhere().into());
         let first = link.open(MAIN_PORT).unwrap();
         while link.shared.mux.borrow_mut().write(first.id(), &[7; 60_000]) > 0 {}
         let second = link.open(EXEC_PORT).unwrap();
@@ -117,7 +117,7 @@ fn g1_a_stream_says_what_it_is_for_also_when_much_waits_to_be_sent() {
 fn s2_a_corked_link_sends_what_waited_and_then_what_it_is_drawn_with_first() {
     on_one_thread(async {
         let (host, mut guest) = UnixStream::pair().unwrap();
-        let link = Link::new();
+        let link = Link::new(Counters::nowhere().into());
         let stream = link.open(EXEC_PORT).unwrap();
         let before = link.shared.mux.borrow().unsent();
         link.cork();
