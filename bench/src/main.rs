@@ -12,6 +12,7 @@ mod host;
 mod idle;
 mod load;
 mod peers;
+mod snapshot;
 mod start;
 mod table;
 
@@ -26,6 +27,7 @@ Usage: boxwood-bench [MEASUREMENT]... [--count N]
   codes    200 runs with 200 codes, one by one and 8 at a time
   host     ps, the daemon, the ends of boxes, and what a health check costs
   idle     ten idle boxes: memory and processor time
+  snapshot capturing, restoring and forking, and what that takes
   bake     making a template, on an idle and on a busy host
   load     an image of 200 MB in five layers
 
@@ -35,13 +37,14 @@ usual count.";
 /// A measurement by its name, and what does it.
 type Measurement = (&'static str, fn(Option<usize>));
 
-const MEASUREMENTS: [Measurement; 8] = [
+const MEASUREMENTS: [Measurement; 9] = [
     ("start", start::measure),
     ("version", start::measure_version),
     ("exec", exec::measure),
     ("codes", codes::measure),
     ("host", host::measure),
     ("idle", idle::measure),
+    ("snapshot", snapshot::measure),
     ("bake", bake::measure),
     ("load", load::measure),
 ];

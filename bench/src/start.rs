@@ -71,7 +71,7 @@ fn break_down(lab: &Lab, rounds: usize) {
 }
 
 /// `boxwood: <step>: <x> ms`
-fn step(line: &str) -> Option<(String, f64)> {
+pub(crate) fn step(line: &str) -> Option<(String, f64)> {
     let (name, time) = line.strip_prefix("boxwood: ")?.rsplit_once(": ")?;
     Some((name.to_owned(), time.strip_suffix(" ms")?.parse().ok()?))
 }

@@ -234,6 +234,36 @@ impl Lab {
         started.exits(0).quietly().word()
     }
 
+    /// Captures a box that runs, under this name.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[track_caller]
+    pub fn snapshot(&self, name: &str, snapshot: &str) {
+        let made = self.boxwood(["snapshot", "create", name, snapshot]).output();
+        drop(made.exits(0).quietly().prints(format!("{snapshot}\n")));
+    }
+
+    /// A box with this name that goes on from a snapshot.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn restored(&self, snapshot: &str, name: &str) -> String {
+        let restored = self.boxwood(["restore", "--name", name, snapshot]).output();
+        restored.exits(0).quietly().word()
+    }
+
+    /// Removes a snapshot.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[track_caller]
+    pub fn forget(&self, snapshot: &str) {
+        let removed = self.boxwood(["snapshot", "rm", snapshot]).output();
+        drop(removed.exits(0).quietly().prints(format!("{snapshot}\n")));
+    }
+
     /// Removes a box by force.
     ///
     /// # Panics

@@ -13,13 +13,16 @@ use crate::process::{Process, Watched};
 const GRACE: Duration = Duration::from_secs(3);
 
 /// What a home always has.
-const SKELETON: [&str; 8] = [
+const SKELETON: [&str; 11] = [
     "boxes",
     "names",
     "events",
+    "snapshots",
     "boxes.lock",
     "names.lock",
     "recovery.lock",
+    "pool.lock",
+    "snapshots.lock",
     "metrics.lock",
     "metrics.json",
 ];
@@ -126,6 +129,9 @@ fn files(home: &Path, kept: &[String]) -> Vec<String> {
             // What its shim had to say, if it had.
             found.extend(read("shim.log").ok().filter(|said| !said.is_empty()));
         }
+    }
+    for name in names(&home.join("snapshots")) {
+        found.push(format!("snapshot {name}"));
     }
     for name in names(&home.join("names")) {
         let target = fs::read_link(home.join("names").join(&name)).unwrap_or_default();

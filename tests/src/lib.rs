@@ -49,3 +49,9 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// How long what was told to end may take to be gone.
 pub const GRACE: Duration = Duration::from_secs(5);
+
+/// That many, and as many times more as `BOXWOOD_TEST_TIMES` says.
+pub fn times(count: usize) -> usize {
+    let more = std::env::var("BOXWOOD_TEST_TIMES").ok().and_then(|text| text.parse().ok());
+    count * more.unwrap_or(1)
+}

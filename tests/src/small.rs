@@ -19,7 +19,21 @@ impl SmallHome {
     /// When it can't be mounted.
     #[track_caller]
     pub fn mount(lab: &Lab, size: &str) -> SmallHome {
-        let path = lab.home().to_owned();
+        SmallHome::mount_at(lab.home(), size)
+    }
+
+    /// The same for its snapshots alone.
+    ///
+    /// # Panics
+    /// When it can't be mounted.
+    #[track_caller]
+    pub fn of_snapshots(lab: &Lab, size: &str) -> SmallHome {
+        SmallHome::mount_at(&lab.home().join("snapshots"), size)
+    }
+
+    #[track_caller]
+    fn mount_at(path: &Path, size: &str) -> SmallHome {
+        let path = path.to_owned();
         fs::create_dir_all(&path).expect("the home can be made");
         let options = format!("size={size},mode=700");
         let mount = Invocation::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]);
@@ -36,6 +50,26 @@ impl SmallHome {
         for size in [4096, 1] {
             while ballast.write_all(&vec![0; size]).is_ok() {}
         }
+    }
+
+    /// Fills it but for so many bytes.
+    ///
+    /// # Panics
+    /// When not even an empty file can be made.
+    pub fn fill_but(&self, bytes: u64) {
+        self.fill();
+        let ballast = File::options().write(true).open(self.path.join("ballast"));
+        let ballast = ballast.expect("it was made");
+        let all = ballast.metadata().expect("it is open").len();
+        ballast.set_len(all.saturating_sub(bytes)).expect("what is shorter has room");
+    }
+
+    /// Empties it of what filled it.
+    ///
+    /// # Panics
+    /// When that can't be removed.
+    pub fn make_room(&self) {
+        fs::remove_file(self.path.join("ballast")).expect("it was filled");
     }
 
     /// What is in one of its directories.

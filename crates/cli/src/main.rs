@@ -85,6 +85,7 @@ enum Verb {
     Rm(verbs::rm::Args),
     Rename(verbs::rename::Args),
     Snapshot(verbs::snapshot::Args),
+    Pool(verbs::pool::Args),
     Restore(verbs::restore::Args),
     Fork(verbs::restore::ForkArgs),
     Update(verbs::update::Args),
@@ -101,6 +102,8 @@ enum Verb {
     Completion(verbs::completion::Args),
     #[command(hide = true)]
     Shim(verbs::shim::Args),
+    #[command(hide = true)]
+    Warm(verbs::shim::Args),
 }
 
 fn main() -> ExitCode {
@@ -112,6 +115,7 @@ fn main() -> ExitCode {
     let result = match cli.verb {
         // Before anything that might start a thread: QEMU dies with the thread that started it.
         Verb::Shim(args) => return verbs::shim::run(&args),
+        Verb::Warm(args) => return verbs::shim::run_warm(&args),
         Verb::Completion(args) => verbs::completion::run(&args, &mut Cli::command()),
         Verb::Serve(args) => verbs::serve::run(args),
         verb => match cli.host {
@@ -153,6 +157,7 @@ fn local(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Rm(args) => verbs::rm::run(&args),
         Verb::Rename(args) => verbs::rename::run(&args),
         Verb::Snapshot(args) => verbs::snapshot::run(&args),
+        Verb::Pool(args) => verbs::pool::run(&args),
         Verb::Restore(args) => verbs::restore::restore(&args),
         Verb::Fork(args) => verbs::restore::fork(&args),
         Verb::Update(args) => verbs::update::run(args),
@@ -166,7 +171,9 @@ fn local(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Template(args) => verbs::template::run(&args),
         Verb::Version(args) => verbs::version::run(&args),
         // These were run before.
-        Verb::Shim(_) | Verb::Completion(_) | Verb::Serve(_) => Ok(ExitCode::SUCCESS),
+        Verb::Shim(_) | Verb::Warm(_) | Verb::Completion(_) | Verb::Serve(_) => {
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

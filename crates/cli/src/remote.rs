@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{anyhow, bail};
 use boxwood_api::{ErrorKind, TerminalSize};
 use boxwood_client::{Client, Host, Secrets};
-use boxwood_types::WindowSize;
+use boxwood_types::{ExitStatus, WindowSize};
 
 use crate::{REFUSED, Verb, complain, verbs, wait_for};
 
@@ -56,6 +56,25 @@ pub(crate) fn run(host: Host, verb: Verb) -> anyhow::Result<ExitCode> {
 /// Whether a daemon said that there is no such thing.
 pub(crate) fn is_not_found(error: &boxwood_client::Error) -> bool {
     error.kind() == Some(ErrorKind::NotFound)
+}
+
+/// The end of something that runs already: when the daemon is lost meanwhile, nobody knows how it ends, and
+/// that is not the code of what could not be done.
+pub(crate) fn known(ended: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    use boxwood_client::Error::{Broken, Stream, Unreachable};
+
+    match ended {
+        Err(error)
+            if matches!(
+                error.downcast_ref(),
+                Some(Broken { .. } | Stream(_) | Unreachable { .. })
+            ) =>
+        {
+            complain(&error);
+            Ok(ExitCode::from(ExitStatus::Unknown.shell_code()))
+        }
+        other => other,
+    }
 }
 
 /// What Boxwood could not do, with the exit code that a box's failed start has.

@@ -94,12 +94,8 @@ pub(crate) struct Wishes {
     /// Instead of the image's entrypoint
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<OsString>,
-    /// Memory, for example 256m or 2g
-    #[arg(short, long, value_name = "SIZE", default_value = "512m")]
-    memory: ByteSize,
-    /// Number of CPUs, a whole number
-    #[arg(long, value_name = "N", default_value = "1")]
-    cpus: u32,
+    #[command(flatten)]
+    shape: ShapeWishes,
     /// The box's host name
     #[arg(short = 'h', long, value_name = "NAME")]
     hostname: Option<String>,
@@ -142,7 +138,7 @@ impl Wishes {
             workdir: self.process.workdir,
             user: self.process.user,
             hostname: self.hostname,
-            shape: Shape::new(self.cpus, self.memory)?,
+            shape: self.shape.shape()?,
             open_stdin: self.process.interactive,
             terminal: self.process.tty.then(terminal::size),
             labels: labels::read(&self.label_file, self.label)?,
@@ -198,8 +194,37 @@ pub(crate) fn health_for_daemon(health: HealthWishes) -> Option<HealthCheck> {
     Some(settings).filter(|said| *said != HealthCheck::default())
 }
 
+/// vCPUs and memory.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShapeWishes {
+    /// Memory, for example 256m or 2g
+    #[arg(short, long, value_name = "SIZE", default_value = "512m")]
+    memory: ByteSize,
+    /// Number of CPUs, a whole number
+    #[arg(long, value_name = "N", default_value = "1")]
+    cpus: u32,
+}
+
+impl ShapeWishes {
+    /// The shape.
+    pub(crate) fn shape(&self) -> anyhow::Result<Shape> {
+        Ok(Shape::new(self.cpus, self.memory)?)
+    }
+}
+
+/// Whether a box is started as soon as it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    Start,
+    Leave,
+}
+
 /// Makes the box. Its lock is held until it is started or let go of.
-pub(crate) async fn create(runtime: &Runtime, request: &CreateRequest) -> anyhow::Result<Held> {
+pub(crate) async fn create(
+    runtime: &Runtime,
+    request: &CreateRequest,
+    then: Then,
+) -> anyhow::Result<Held> {
     let mut work = progress::Work::new();
     let prepared = runtime
         .prepare(&request.image, request.shape, Start::First, &mut |step| {
@@ -207,7 +232,10 @@ pub(crate) async fn create(runtime: &Runtime, request: &CreateRequest) -> anyhow
         })
         .await?;
     work.done();
-    Ok(runtime.create(request, &prepared)?)
+    Ok(match then {
+        Then::Start => runtime.create_to_start(request, &prepared)?,
+        Then::Leave => runtime.create(request, &prepared)?,
+    })
 }
 
 /// What `--stop-timeout` and `stop --time` say, in milliseconds; -1 is for ever, as Docker has it.

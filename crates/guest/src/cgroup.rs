@@ -37,6 +37,11 @@ impl Cgroups {
         Cgroups { folder, made: 0, left: Vec::new() }
     }
 
+    /// The directory that they are in.
+    pub(crate) fn folder(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
+
     /// A fresh one.
     pub(crate) fn make(&mut self) -> Result<Cgroup, Fault> {
         // One look for each that is made: so what was left behind is found in time.

@@ -82,8 +82,8 @@ impl Guest {
         self.sessions.iter_mut().flatten().for_each(|session| session.reborn(now));
         self.early.clear();
         self.hold = Hold::No;
-        self.thaw_disk()?;
         self.say(&GuestWord::Reborn { epoch, mark: self.mark })?;
+        self.move_again()?;
         let mut connection = Connection::new();
         let heard = connection.receive(rest);
         self.link = Link::Open(connection);

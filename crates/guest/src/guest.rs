@@ -8,7 +8,6 @@
 //!        Awaited -- refused, failed --> Emptying or Left
 //! ```
 
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use boxwood_types::{ExitStatus, Signal};
@@ -23,7 +22,7 @@ use crate::boot::mounts::Prepared;
 use crate::connection::{Connection, Port};
 use crate::control::Held;
 use crate::fault::Fault;
-use crate::hold::Hold;
+use crate::hold::{Hold, Still};
 use crate::kits::Kits;
 use crate::poll::{Poll, Source};
 use crate::reaper::{Reaped, Reaper};
@@ -93,8 +92,8 @@ pub(crate) struct Guest {
     /// What it was given to keep in its memory.
     pub(crate) mark: Mark,
     pub(crate) hold: Hold,
-    /// The box's disk, while it is kept from being written to.
-    pub(crate) frozen: Option<OwnedFd>,
+    /// What stands still while the box is captured.
+    pub(crate) still: Option<Still>,
     pub(crate) nursery: Nursery,
     pub(crate) scratch: Vec<u8>,
     /// Words outside a connection that the port had no room for.
@@ -118,7 +117,7 @@ impl Guest {
             counters: Counters::default(),
             mark: Mark::default(),
             hold: Hold::No,
-            frozen: None,
+            still: None,
             nursery: Nursery::new(),
             scratch: vec![0; SCRATCH],
             unsent: Vec::new(),
@@ -158,6 +157,9 @@ impl Guest {
         }
         self.keep_deadlines()?;
         self.work()?;
+        if ready.is_empty() && !self.busy {
+            self.hold_when_emptied()?;
+        }
         self.flush()
     }
 
@@ -270,7 +272,7 @@ impl Guest {
 
     /// How long the next wait may last.
     fn patience(&self) -> Option<Duration> {
-        if self.busy {
+        if self.busy || matches!(self.hold, Hold::Asked { .. }) {
             return Some(Duration::ZERO);
         }
         let main = match self.main {

@@ -13,6 +13,7 @@ mod cgroup;
 mod connection;
 mod control;
 mod fault;
+mod freezer;
 mod greeting;
 mod guest;
 mod hold;

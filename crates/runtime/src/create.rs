@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 
+use boxwood_setup::BlankDisk;
 use boxwood_state::events::Action;
-use boxwood_state::{BoxSpec, NewBox, StateError, failpoint};
+use boxwood_state::{BoxDir, BoxSpec, NewBox, StateError, failpoint};
 use boxwood_types::{BoxId, BoxName};
 
+use crate::pool::Seat;
 use crate::request::Resolved;
 use crate::start::Held;
 use crate::{CreateRequest, Error, Prepared, Runtime, names};
@@ -21,14 +23,37 @@ impl Runtime {
     /// # Errors
     /// When the request does not fit the image, the name is taken, or the disk says no.
     pub fn create(&self, request: &CreateRequest, prepared: &Prepared) -> Result<Held, Error> {
+        self.create_on(request, prepared, None)
+    }
+
+    /// The same for a box that is started at once: if a VM waits for such a box, it is this box's.
+    ///
+    /// # Errors
+    /// As those of [`create`](Self::create).
+    pub fn create_to_start(
+        &self,
+        request: &CreateRequest,
+        prepared: &Prepared,
+    ) -> Result<Held, Error> {
+        self.create_on(request, prepared, self.find_seat(prepared))
+    }
+
+    fn create_on(
+        &self,
+        request: &CreateRequest,
+        prepared: &Prepared,
+        seat: Option<Seat>,
+    ) -> Result<Held, Error> {
         request.check()?;
         let (new, spec) = self.reserve(request.name.as_ref(), |id, name| {
             let (template, again) = (prepared.template.clone(), prepared.again.clone());
             request.spec(Resolved { image: &prepared.image, template, again, id, name })
         })?;
         let (dir, owner) = new.into_parts()?;
-        let held = Held { dir, spec, owner };
-        match make_disk(&held, prepared) {
+        let held = Held { dir, spec, owner, seat };
+        // A VM that waits for it brings its disk along.
+        let made = if held.seat.is_some() { Ok(()) } else { make_disk(&held.dir, &prepared.blank) };
+        match made {
             Ok(()) => {
                 failpoint("create: disk made");
                 self.home.announce(&held.spec, &Action::Create);
@@ -67,10 +92,11 @@ impl Runtime {
     }
 }
 
-fn make_disk(held: &Held, prepared: &Prepared) -> Result<(), Error> {
-    let path = held.dir.disk();
+/// Makes a box's disk.
+pub(crate) fn make_disk(dir: &BoxDir, blank: &BlankDisk) -> Result<(), Error> {
+    let path = dir.disk();
     let mut options = File::options();
     options.read(true).write(true).create_new(true).mode(0o600);
     let disk = options.open(&path).map_err(|source| Error::Disk { path, source })?;
-    Ok(prepared.blank.copy_to(&disk)?)
+    Ok(blank.copy_to(&disk)?)
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use boxwood_types::{BoxId, BoxState, ByteSize};
+use boxwood_types::{BoxId, BoxName, BoxState, ByteSize};
 
 /// Everything that can go wrong above a box's own life.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +102,25 @@ pub enum Error {
     /// There is no event loop, or no thread for one.
     #[error("can't start the event loop")]
     NoLoop(#[source] io::Error),
+    /// What a captured box ran is not in the store.
+    #[error("the snapshot '{name}' needs its image {image}: load it first")]
+    ImageOfSnapshot {
+        /// The snapshot.
+        name: BoxName,
+        /// The image: what it was called, and its id.
+        image: String,
+        /// Why.
+        #[source]
+        source: Box<boxwood_image::ImageError>,
+    },
+    /// The disk of a box has too many layers.
+    #[error("box {} has a disk of {limit} layers, which is the most", id.short())]
+    TooManyLayers {
+        /// The box.
+        id: BoxId,
+        /// That is how many.
+        limit: usize,
+    },
     /// The shim could not be started.
     #[error("can't start the shim of box {}", id.short())]
     Spawn {
@@ -155,6 +174,20 @@ pub enum Error {
     TooLarge {
         /// The limit.
         limit: ByteSize,
+    },
+    /// More VMs are to wait than can.
+    #[error("{asked} VMs are too many for a pool: at most {most}")]
+    PoolTooLarge {
+        /// So many were asked for.
+        asked: u32,
+        /// So many can be.
+        most: u32,
+    },
+    /// A VM that was to wait for a box could not be made.
+    #[error("the pool is not as it was to be: {why}")]
+    NotWarm {
+        /// Why.
+        why: String,
     },
     /// The box is not in a state for it.
     #[error("box {} is {state}: {hint}", id.short())]

@@ -1,6 +1,8 @@
 //! The template of one image, with the box's root file system mounted: found or made before the first
 //! start of a box. Part of `prepare`.
 
+use std::sync::Arc;
+
 use boxwood_image::Image;
 use boxwood_setup::BlankDisk;
 use boxwood_shim::greeting;
@@ -26,7 +28,7 @@ impl Runtime {
         progress: &mut dyn FnMut(Progress),
     ) -> Prepared {
         match self.keep(base, &prepared, progress).await {
-            Ok((template, blank)) => Prepared { template, blank, ..prepared },
+            Ok((template, blank)) => Prepared { template, blank: Arc::new(blank), ..prepared },
             Err(why) => {
                 progress(Progress::NotKept(why));
                 prepared

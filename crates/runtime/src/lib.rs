@@ -4,6 +4,7 @@
 //! Each verb has a file of its own. A box's life itself is its [shim](boxwood_shim)'s.
 
 mod attach;
+mod carry;
 mod changes;
 mod create;
 mod error;
@@ -20,6 +21,7 @@ mod logs;
 mod metrics;
 mod names;
 mod pause;
+mod pool;
 mod prepare;
 mod prune;
 mod rearm;
@@ -38,6 +40,7 @@ mod stop;
 mod sys;
 mod top;
 mod update;
+mod users;
 mod wait;
 
 use std::path::PathBuf;
@@ -48,6 +51,7 @@ pub use boxwood_setup as setup;
 pub use boxwood_state as state;
 pub use boxwood_types as types;
 pub use boxwood_vmm as vmm;
+pub use carry::Imported;
 pub use error::Error;
 pub use events::{EventFilter, Events, EventsRequest};
 pub use examine::examine;
@@ -58,6 +62,7 @@ pub use list::Listed;
 pub use locations::Locations;
 pub use logs::{Logs, LogsRequest};
 pub use metrics::{CONTENT_TYPE as METRICS_TYPE, Metrics, PREFIX as METRICS_PREFIX};
+pub use pool::PoolRequest;
 pub use prepare::{Prepared, Progress, Start};
 pub use prune::{Prune, Pruned};
 pub use remove::Force;
@@ -68,6 +73,7 @@ pub use shutdown::ShutdownOnDrop;
 pub use start::{Held, Started};
 pub use top::Processes;
 pub use update::UpdateRequest;
+pub use users::ImageUsers;
 
 use boxwood_image::ImageStore;
 use boxwood_state::Home;

@@ -2,6 +2,7 @@
 //! of it is there; whatever is missing is made, once, and the caller hears of each step.
 
 use std::fmt;
+use std::sync::Arc;
 
 use boxwood_image::Image;
 use boxwood_setup::{Assets, BlankDisk, Sources, Stores};
@@ -16,14 +17,18 @@ use crate::{Error, Locations, Runtime};
 /// What a box is made from.
 #[derive(Debug)]
 pub struct Prepared {
+    /// What the user called the image.
+    pub asked: String,
     /// The image.
     pub image: Image,
+    /// The shape.
+    pub shape: Shape,
     /// The template of the shape, or of shape and image.
     pub template: TemplateRef,
     /// The template of the shape: for a box that has a disk of its own.
     pub again: TemplateRef,
     /// The empty disk that belongs to it.
-    pub blank: BlankDisk,
+    pub blank: Arc<BlankDisk>,
 }
 
 /// What a box is prepared for.
@@ -81,6 +86,7 @@ impl Runtime {
         start: Start,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Prepared, Error> {
+        let asked = image.to_owned();
         let image = self.images()?.resolve(image)?;
         // Blocks while a kernel is fetched, once: the caller has nothing else to do meanwhile.
         let (stores, sources) = (stores(&self.locations), Sources::from_env()?);
@@ -89,7 +95,8 @@ impl Runtime {
         let blank = BlankDisk::ensure(&stores, &mut step)?;
         let template = self.template(&assets, shape, progress).await?;
         let again = self.refer(&template);
-        let prepared = Prepared { template: again.clone(), again, image, blank };
+        let blank = Arc::new(blank);
+        let prepared = Prepared { asked, image, shape, template: again.clone(), again, blank };
         match start {
             // Its disk is not the one that was mounted.
             Start::Again => Ok(prepared),

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use boxwood_types::BoxId;
+use boxwood_types::{BoxId, BoxName};
 
 use crate::{Error, Force, Listed, Runtime};
 
@@ -11,7 +11,7 @@ use crate::{Error, Force, Listed, Runtime};
 pub enum Prune {
     /// Boxes that don't run.
     Boxes,
-    /// Templates, too.
+    /// Templates, too, and what is kept of snapshots to restore them at once.
     BoxesAndTemplates,
 }
 
@@ -22,6 +22,8 @@ pub enum Pruned {
     Box(BoxId),
     /// A template, by its key.
     Template(String),
+    /// The memory of a snapshot, which is made whole again when it is restored.
+    Memory(BoxName),
 }
 
 impl Runtime {
@@ -43,6 +45,21 @@ impl Runtime {
                 let removed = templates.remove(&info.key).await;
                 freed += if removed.is_ok() { info.disk_bytes } else { 0 };
                 tell(removed.map(|()| Pruned::Template(info.key)).map_err(Error::from));
+            }
+            freed += self.prune_memories(tell)?;
+        }
+        Ok(freed)
+    }
+
+    fn prune_memories(&self, tell: &mut dyn FnMut(Result<Pruned, Error>)) -> Result<u64, Error> {
+        let mut freed = 0;
+        for snapshot in self.snapshots(&mut |error| tell(Err(error)))? {
+            let cache = snapshot.size().cache;
+            if cache > 0 {
+                let forgotten = snapshot.forget_cache();
+                freed += if forgotten.is_ok() { cache } else { 0 };
+                let name = snapshot.info.name.clone();
+                tell(forgotten.map(|()| Pruned::Memory(name)).map_err(Error::from));
             }
         }
         Ok(freed)

@@ -40,6 +40,10 @@ impl Runtime {
             }
         }
         self.home.sweep_snapshots()?;
+        if self.home.has_pool() {
+            let _alone = self.home.pool_lock()?;
+            self.home.sweep_pool()?;
+        }
         Ok(self.home.sweep()?)
     }
 

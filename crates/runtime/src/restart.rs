@@ -61,6 +61,6 @@ impl Runtime {
             spec.client = client;
         })?;
         failpoint("start again: spec written");
-        Ok(Held { dir: listed.dir, spec, owner })
+        Ok(Held { dir: listed.dir, spec, owner, seat: None })
     }
 }

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use boxwood_state::clock::Moment;
 use boxwood_state::events::Action;
 use boxwood_state::{
-    AfterExit, BoxSpec, Client, Fresh, Snapshot, SnapshotInfo, SnapshotMade, SnapshotRef,
+    AfterExit, BoxSpec, Client, Fresh, Snapshot, SnapshotInfo, SnapshotMade, SnapshotPart,
+    SnapshotRef, Text,
 };
 use boxwood_types::{BoxId, BoxName, RestartPolicy};
-use boxwood_vmm::make_overlay;
-use boxwood_vmm::snapshot::{Frozen, layer, link_or_copy};
+use boxwood_vmm::snapshot::{Frozen, layer, lend_memory, link_or_copy};
+use boxwood_vmm::{Engine, make_overlay};
 
 use crate::request::{check_env, join_env};
 use crate::snapshot::Capture;
@@ -41,6 +42,16 @@ pub struct Fork {
     info: SnapshotInfo,
 }
 
+impl RestoreRequest {
+    /// Checks what can be checked before anything is captured or looked up.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one line.
+    pub fn check(&self) -> Result<(), Error> {
+        check_env(&self.env)
+    }
+}
+
 impl Runtime {
     /// A new box that goes on where the snapshot was captured; it is not started yet.
     ///
@@ -51,9 +62,32 @@ impl Runtime {
         snapshot: &Snapshot,
         request: &RestoreRequest,
     ) -> Result<Held, Error> {
+        request.check()?;
+        let (directory, cache) = (&snapshot.directory, self.locations.cache());
+        let source = self.source(&snapshot.info)?;
         // Whatever is wrong with it is found before there is a box, and its memory is made whole.
-        Frozen::open(&snapshot.directory).await?;
-        self.go_on((&snapshot.directory, SnapshotMade::Sealed), &snapshot.info, request)
+        let frozen = Frozen::open(directory, &cache).await?;
+        let accelerator = boxwood_vmm::probe(&cache)?.accelerator;
+        let engine = Engine::find(accelerator, &cache)?;
+        frozen.fits(&engine, accelerator, directory)?;
+        self.go_on((directory, Some(SnapshotMade::Sealed)), &source, request)
+    }
+
+    /// A new box that begins anew with the disk of a snapshot; it is not started yet.
+    ///
+    /// # Errors
+    /// When the disk is damaged; then nothing stays behind.
+    pub async fn restore_disk(
+        &self,
+        snapshot: &Snapshot,
+        request: &RestoreRequest,
+    ) -> Result<Held, Error> {
+        request.check()?;
+        let mut source = self.source(&snapshot.info)?;
+        Frozen::check_disk(&snapshot.directory).await?;
+        let template = self.template_again(&source).await?;
+        source.again = Some(template);
+        self.go_on((&snapshot.directory, None), &source, request)
     }
 
     /// Captures a box that is to be forked; it goes on.
@@ -61,7 +95,7 @@ impl Runtime {
     /// # Errors
     /// When it could not be captured.
     pub async fn fork(&self, listed: &Listed) -> Result<Fork, Error> {
-        let Capture { fresh, info } = self.capture(listed).await?;
+        let Capture { fresh, info } = self.capture(listed, SnapshotPart::Everything).await?;
         // Once for all children.
         Frozen::open_fresh(fresh.directory()).await?;
         Ok(Fork { fresh, info })
@@ -72,23 +106,58 @@ impl Runtime {
     /// # Errors
     /// When it could not be made; then nothing stays behind.
     pub fn fork_child(&self, fork: &Fork, request: &RestoreRequest) -> Result<Held, Error> {
-        self.go_on((fork.fresh.directory(), SnapshotMade::Fresh), &fork.info, request)
+        request.check()?;
+        let from = (fork.fresh.directory(), Some(SnapshotMade::Fresh));
+        self.go_on(from, &fork.info.source, request)
+    }
+
+    /// The captured box with what this host has of it: a snapshot may have come from elsewhere.
+    fn source(&self, info: &SnapshotInfo) -> Result<BoxSpec, Error> {
+        let mut source = info.source.clone();
+        source.image.block = self.image_of(info)?;
+        for template in std::iter::once(&mut source.template).chain(&mut source.again) {
+            template.store = self.locations.templates();
+            template.cache = self.locations.cache();
+        }
+        Ok(source)
+    }
+
+    /// The block image of the image that a captured box runs.
+    pub(crate) fn image_of(&self, info: &SnapshotInfo) -> Result<PathBuf, Error> {
+        let image = &info.source.image;
+        let found = self.images()?.resolve(image.id.as_str());
+        let found = found.map_err(|source| {
+            let (name, image) = (info.name.clone(), format!("{} ({})", image.name, image.id));
+            Error::ImageOfSnapshot { name, image, source: Box::new(source) }
+        })?;
+        Ok(found.block().to_owned())
     }
 
     fn go_on(
         &self,
-        (directory, made): (&Path, SnapshotMade),
-        info: &SnapshotInfo,
+        (directory, made): (&Path, Option<SnapshotMade>),
+        source: &BoxSpec,
         request: &RestoreRequest,
     ) -> Result<Held, Error> {
-        check_env(&request.env)?;
-        let snapshot = SnapshotRef { directory: directory.to_owned(), made };
         let (new, spec) = self.reserve(request.name.as_ref(), |id, name| {
-            Ok(spec(&info.source, (id, name), request, snapshot.clone()))
+            let snapshot = made.map(|made| SnapshotRef {
+                directory: match made {
+                    SnapshotMade::Sealed => directory.to_owned(),
+                    // That is swept as soon as nobody needs it who made it.
+                    SnapshotMade::Fresh => self.home.memory_of(&id),
+                },
+                made,
+            });
+            Ok(spec(source, (id, name), request, snapshot))
         })?;
         let (dir, owner) = new.into_parts()?;
-        let held = Held { dir, spec, owner };
-        match give_disk(&held, directory) {
+        let held = Held { dir, spec, owner, seat: None };
+        let given = give_disk(&held, directory).and_then(|()| match made {
+            Some(SnapshotMade::Fresh) => lend_memory(directory, &held.dir.memory())
+                .map_err(|(path, source)| Error::Disk { path, source }),
+            _ => Ok(()),
+        });
+        match given {
             Ok(()) => {
                 self.home.announce(&held.spec, &Action::Create);
                 Ok(held)
@@ -107,11 +176,16 @@ fn spec(
     source: &BoxSpec,
     (id, name): (BoxId, BoxName),
     request: &RestoreRequest,
-    snapshot: SnapshotRef,
+    snapshot: Option<SnapshotRef>,
 ) -> BoxSpec {
     let mut spec = source.clone();
     if spec.hostname == source.id.short() {
         spec.hostname = id.short().to_owned();
+        // What is started in it from now on is to know it by that name; who named one means it.
+        let named = [b"HOSTNAME=", source.id.short().as_bytes()].concat();
+        for setting in spec.process.env.iter_mut().filter(|setting| setting.0 == named) {
+            *setting = Text::from(format!("HOSTNAME={}", id.short()).as_str());
+        }
     }
     // Should it be started once more, it has a disk of its own.
     spec.template = spec.again.clone().unwrap_or(spec.template);
@@ -124,7 +198,7 @@ fn spec(
         id,
         name,
         created: Moment::now(),
-        snapshot: Some(snapshot),
+        snapshot,
         after_exit: request.after_exit,
         client: request.client,
         ..spec

@@ -11,6 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use tokio::net::UnixStream;
 
+use crate::pool::{Seat, Seated};
 use crate::shim_client::{ShimReader, ShimWriter, split};
 use crate::{Error, Runtime, sys};
 
@@ -20,6 +21,8 @@ pub struct Held {
     pub(crate) dir: BoxDir,
     pub(crate) spec: BoxSpec,
     pub(crate) owner: Owner,
+    /// A VM that waits for it.
+    pub(crate) seat: Option<Seat>,
 }
 
 /// A box whose shim was started. While this lives, an attached box does; when it is dropped, the
@@ -56,14 +59,21 @@ impl Held {
         let mut command = Command::new(&runtime.shim);
         command.arg(shim::VERB).arg(runtime.home.root()).arg(self.spec.id.as_str());
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(self.complaints().map_err(failed)?);
+        let complaints = self.complaints().map_err(failed)?;
+        command.stderr(complaints.try_clone().map_err(failed)?);
         command.current_dir("/");
         // In the order of the shim's STARTER_FD, LOCK_FD, ALIVE_FD and LISTENER_FD.
         let Owner { lock, listener } = self.owner;
         let descriptors = [theirs, lock.into(), their_end, listener.into()];
         failpoint("start: before the shim");
-        sys::spawn_detached(command, &descriptors)
-            .map_err(|source| Error::Spawn { id: self.spec.id.clone(), source })?;
+        let seated = match self.seat {
+            Some(seat) => seat.take(&self.spec.id, &descriptors, complaints, &self.dir)?,
+            None => Seated::No,
+        };
+        if seated == Seated::No {
+            sys::spawn_detached(command, &descriptors)
+                .map_err(|source| Error::Spawn { id: self.spec.id.clone(), source })?;
+        }
         failpoint("start: shim spawned");
         if self.spec.client == Client::Attached {
             runtime.attachments.add(runtime, &self.spec.id);

@@ -20,7 +20,7 @@ use crate::clients;
 use crate::conversation::{converse, failed_to_start};
 use crate::output::Output;
 use crate::restart::{BackOff, Wanted};
-use crate::restore::restore_vm;
+use crate::restore::{Restored, restore_vm};
 use crate::run::Run;
 use crate::supervisor::{Ears, Ended, Supervisor, Then};
 use crate::told::Told;
@@ -32,6 +32,14 @@ pub(crate) struct Inherited {
     pub(crate) alive: OwnedFd,
     pub(crate) listener: OwnedFd,
     pub(crate) remake: Remake,
+}
+
+/// What a box's first run begins with.
+pub(crate) enum First {
+    /// A VM that is yet to be restored, and its console.
+    Cold(File),
+    /// One that waited for this box.
+    Warm(Box<Restored>),
 }
 
 /// Why a shim could not even take its box over. The box then stays as its creator left it, without
@@ -50,7 +58,18 @@ pub(crate) async fn launch(
     id: &BoxId,
     inherited: Inherited,
 ) -> Result<(), LaunchError> {
-    let began = Instant::now();
+    let began = Run::begin(Instant::now());
+    let (run, console) = began.map_err(|error| LaunchError::System("open the console", error))?;
+    launch_with(home, id, inherited, (run, First::Cold(console))).await
+}
+
+/// The same with what its first run begins with.
+pub(crate) async fn launch_with(
+    home: &Path,
+    id: &BoxId,
+    inherited: Inherited,
+    (run, first): (Run, First),
+) -> Result<(), LaunchError> {
     let system = |what| move |error| LaunchError::System(what, error);
     let home = Home::open(home)?;
     let dir = home.get(id)?.ok_or_else(|| StateError::NoSuchBox(id.short().to_owned()))?;
@@ -62,7 +81,6 @@ pub(crate) async fn launch(
     let starter = stream(inherited.starter).map_err(system("talk to the starting client"))?;
     // From here on a failure is the box's: it gets a record and the client gets to know.
     let log = log::Writer::open(&dir.log(), spec.log).map_err(system("open the log"))?;
-    let (run, console) = Run::begin(began).map_err(system("open the console"))?;
     let (asked_sender, asked) = clients::listen(inherited.listener.into())
         .map_err(system("listen on the control socket"))?;
     if spec.client == Client::Attached {
@@ -91,7 +109,7 @@ pub(crate) async fn launch(
     };
     supervisor.begin();
     failpoint("shim: starting written");
-    let exit = keep(&mut supervisor, console, starter, &mut ears).await;
+    let exit = keep(&mut supervisor, first, starter, &mut ears).await;
     failpoint("shim: end written");
     drop(inherited.lock);
     failpoint("shim: lock let go");
@@ -103,11 +121,11 @@ pub(crate) async fn launch(
 /// end is written down.
 async fn keep(
     supervisor: &mut Supervisor,
-    console: File,
+    first: First,
     starter: UnixStream,
     ears: &mut Ears,
 ) -> ExitRecord {
-    let mut ended = run_vm(supervisor, console, Some(starter), ears).await;
+    let mut ended = run_vm(supervisor, first, Some(starter), ears).await;
     loop {
         let (exit, at) = match ended {
             Ended::ForGood(exit) => return exit,
@@ -119,7 +137,7 @@ async fn keep(
         ended = match Run::begin(Instant::now()) {
             Ok((run, console)) => {
                 supervisor.begin_again(run);
-                run_vm(supervisor, console, None, ears).await
+                run_vm(supervisor, First::Cold(console), None, ears).await
             }
             Err(error) => {
                 let why = format!("can't open the console: {error}");
@@ -132,11 +150,15 @@ async fn keep(
 /// One VM of the box, from its restore to its end.
 async fn run_vm(
     supervisor: &mut Supervisor,
-    console: File,
+    first: First,
     starter: Option<UnixStream>,
     ears: &mut Ears,
 ) -> Ended {
-    let (vm, exit) = match restore_vm(supervisor, console).await {
+    let restored = match first {
+        First::Cold(console) => restore_vm(supervisor, console).await,
+        First::Warm(restored) => Ok(*restored),
+    };
+    let (vm, exit) = match restored {
         Ok(mut restored) => {
             failpoint("shim: vm restored");
             let counters = &supervisor.announcer.counters;

@@ -31,6 +31,7 @@ mod steps;
 mod supervisor;
 mod sys;
 mod told;
+mod warm;
 
 use std::os::fd::RawFd;
 use std::path::Path;
@@ -55,6 +56,10 @@ pub const ALIVE_FD: RawFd = 5;
 /// The control socket, listening.
 pub const LISTENER_FD: RawFd = 6;
 
+/// The hidden verb that runs a shim whose VM waits for a box: `boxwood warm HOME ID`. Its descriptors are the
+/// member's lock and its listening socket.
+pub const WARM_VERB: &str = "warm";
+
 /// Makes the template of a box's shape anew, when a box is to be started again and it is not there any
 /// more. The error is for people.
 pub type Remake =
@@ -69,6 +74,20 @@ pub fn run(home: &Path, id: &BoxId, remake: Remake) -> ExitCode {
         note!("started without a box's descriptors; 'boxwood run' starts shims");
         return ExitCode::from(125);
     };
+    let inherited = launch::Inherited { starter, lock, alive, listener, remake };
+    to_the_end(launch::launch(home, id, inherited))
+}
+
+/// The same for a VM that waits for a box, and then is the box's shim.
+pub fn run_warm(home: &Path, id: &BoxId, remake: Remake) -> ExitCode {
+    let Some([lock, listener]) = sys::take_inherited([3, 4]) else {
+        note!("started without a member's descriptors; 'boxwood pool' starts these");
+        return ExitCode::from(125);
+    };
+    to_the_end(warm::wait(home, id, warm::Warmth { lock, listener, remake }))
+}
+
+fn to_the_end(work: impl Future<Output = Result<(), launch::LaunchError>>) -> ExitCode {
     // Everything here is on one thread, and so it needs no second scheduler for what can't be sent.
     let options = tokio::runtime::LocalOptions::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(options);
@@ -79,8 +98,7 @@ pub fn run(home: &Path, id: &BoxId, remake: Remake) -> ExitCode {
             return ExitCode::from(125);
         }
     };
-    let inherited = launch::Inherited { starter, lock, alive, listener, remake };
-    let result = runtime.block_on(launch::launch(home, id, inherited));
+    let result = runtime.block_on(work);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

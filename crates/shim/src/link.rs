@@ -60,16 +60,34 @@ struct Shared {
     counters: Rc<Counters>,
 }
 
-/// What may be sent.
-#[derive(Debug, Default)]
-enum Cork {
-    /// Everything.
-    #[default]
-    Out,
-    /// So many bytes more.
-    In(usize),
-    /// These bytes first, which are outside the streams; then everything.
-    Drawn(Vec<u8>),
+/// What may be sent: first these bytes, which are outside the streams, then so many of the streams'.
+#[derive(Debug)]
+struct Cork {
+    first: Vec<u8>,
+    then: Then,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Everything,
+    /// So many bytes and no more.
+    Only(usize),
+}
+
+impl Default for Cork {
+    fn default() -> Self {
+        Cork { first: Vec::new(), then: Then::Everything }
+    }
+}
+
+impl Cork {
+    /// What may be sent of a stream's output.
+    fn allowed<'a>(&self, output: &'a [u8]) -> &'a [u8] {
+        match self.then {
+            Then::Everything => output,
+            Then::Only(count) => &output[..output.len().min(count)],
+        }
+    }
 }
 
 /// A connection to a guest.
@@ -126,7 +144,7 @@ impl Link {
         }
         let mut mux = self.shared.mux.borrow_mut();
         let id = mux.open().map_err(|error| LinkError::Protocol(Rc::new(error)))?;
-        mux.write(id, &port.to_le_bytes());
+        mux.write_first(id, &port.to_le_bytes());
         drop(mux);
         let bell = Rc::new(Bell::default());
         self.shared.bells.borrow_mut().insert(id, bell.clone());
@@ -150,27 +168,27 @@ impl Link {
     /// From now on nothing is sent but what waits to be sent already.
     pub(crate) fn cork(&self) {
         let waiting = self.shared.mux.borrow().unsent();
-        *self.shared.cork.borrow_mut() = Cork::In(waiting);
+        self.shared.cork.borrow_mut().then = Then::Only(waiting);
     }
 
     /// Sends again, this first.
     pub(crate) fn uncork(&self, first: Vec<u8>) {
-        *self.shared.cork.borrow_mut() = Cork::Drawn(first);
+        let mut cork = self.shared.cork.borrow_mut();
+        cork.first.extend(first);
+        cork.then = Then::Everything;
+        drop(cork);
         self.shared.output.notify_one();
     }
 
     /// Whether nothing is sent.
     pub(crate) fn is_corked(&self) -> bool {
-        matches!(*self.shared.cork.borrow(), Cork::In(_))
+        self.shared.cork.borrow().then != Then::Everything
     }
 
     /// Whether there is something that may be sent.
     fn has_output(&self) -> bool {
-        match &*self.shared.cork.borrow() {
-            Cork::In(allowed) => *allowed > 0,
-            Cork::Drawn(first) if !first.is_empty() => true,
-            Cork::Drawn(_) | Cork::Out => !self.shared.mux.borrow().output().is_empty(),
-        }
+        let cork = self.shared.cork.borrow();
+        !cork.first.is_empty() || !cork.allowed(self.shared.mux.borrow().output()).is_empty()
     }
 
     /// Moves bytes until the channel ends. `early` is what came behind the greeting.
@@ -180,6 +198,23 @@ impl Link {
             Err(fault) => fault,
         };
         self.fail(fault);
+    }
+
+    /// Moves bytes as long as `work` takes, and not one longer.
+    pub(crate) async fn during<T>(
+        &self,
+        socket: &UnixStream,
+        early: Vec<u8>,
+        work: impl Future<Output = T>,
+    ) -> Result<T, LinkError> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            fault = self.move_bytes(socket, &early) => match fault {
+                Ok(never) => match never {},
+                Err(fault) => Err(fault),
+            },
+        }
     }
 
     /// Ends the link: its VM has ended. What came before can still be read.
@@ -224,23 +259,20 @@ impl Link {
         while self.has_output() {
             let mut mux = self.shared.mux.borrow_mut();
             let mut cork = self.shared.cork.borrow_mut();
-            let bytes = match &*cork {
-                Cork::Drawn(first) if !first.is_empty() => first,
-                Cork::In(allowed) => &mux.output()[..mux.output().len().min(*allowed)],
-                Cork::Drawn(_) | Cork::Out => mux.output(),
-            };
+            let first = !cork.first.is_empty();
+            let bytes = if first { &cork.first } else { cork.allowed(mux.output()) };
             let count = match socket.try_write(bytes) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(failed(error)),
             };
-            match &mut *cork {
-                Cork::Drawn(first) if !first.is_empty() => drop(first.drain(..count)),
-                Cork::In(allowed) => {
-                    *allowed -= count;
-                    mux.sent(count);
-                }
-                Cork::Drawn(_) | Cork::Out => mux.sent(count),
+            if first {
+                cork.first.drain(..count);
+                continue;
+            }
+            mux.sent(count);
+            if let Then::Only(left) = &mut cork.then {
+                *left -= count;
             }
         }
         self.tell();

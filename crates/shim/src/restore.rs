@@ -56,7 +56,9 @@ async fn thaw(
     request: RestoreRequest,
 ) -> Result<Restored, String> {
     let frozen = match snapshot.made {
-        SnapshotMade::Sealed => Frozen::open(&snapshot.directory).await,
+        SnapshotMade::Sealed => {
+            Frozen::open(&snapshot.directory, &supervisor.spec.template.cache).await
+        }
         SnapshotMade::Fresh => Frozen::open_fresh(&snapshot.directory).await,
     };
     let frozen = frozen.map_err(|error| chain(&error))?;
@@ -64,6 +66,10 @@ async fn thaw(
     let mark = frozen.mark().map(Mark);
     let began = std::time::Instant::now();
     let vm = frozen.restore(request).await.map_err(|error| chain(&error))?;
+    if snapshot.made == SnapshotMade::Fresh {
+        // It is mapped. What is not deleted goes with the box.
+        let _ = std::fs::remove_dir_all(supervisor.dir.memory());
+    }
     mark_steps(supervisor, &vm, began);
     Ok(Restored { vm, mark, main: Main::Restored })
 }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
-use crate::{Client, ExitRecord, ProcessSpec};
+use crate::{Client, ExitRecord, ProcessSpec, SnapshotPart};
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +71,9 @@ pub enum Request {
     Capture {
         /// The directory's name among the unfinished snapshots.
         token: String,
+        /// What of it.
+        #[serde(default)]
+        part: SnapshotPart,
     },
     /// The box's spec is another: heed it.
     Reload,

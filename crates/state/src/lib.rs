@@ -18,6 +18,7 @@ mod health;
 mod home;
 pub mod log;
 pub mod metrics;
+mod pool;
 mod record;
 mod segments;
 mod snapshots;
@@ -30,8 +31,11 @@ pub use error::StateError;
 pub use failpoint::{failpoint, prepare_failpoints};
 pub use health::{Health, HealthSpec, Probe, ProbeResult};
 pub use home::Home;
+pub use pool::{Member, MemberRequest, MemberSpec, PoolConfig, PoolShape};
 pub use record::{ExitRecord, Record, ShimIdentity};
-pub use snapshots::{Fresh, INFO as SNAPSHOT_INFO, Snapshot, SnapshotInfo};
+pub use snapshots::{
+    Fresh, INFO as SNAPSHOT_INFO, Snapshot, SnapshotInfo, SnapshotPart, SnapshotSize,
+};
 pub use spec::{
     AfterExit, BoxSpec, Client, ImageRef, ProcessSpec, SnapshotMade, SnapshotRef, StopPolicy,
     TemplateRef,

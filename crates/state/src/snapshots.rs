@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use boxwood_types::{BoxId, BoxName};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
@@ -17,8 +18,21 @@ use crate::{BoxSpec, Home, StateError, atomic};
 
 /// The file with what people are told.
 pub const INFO: &str = "snapshot.json";
+/// The memory as a whole, and how it was when it was made.
+const CACHE: [&str; 2] = ["ram", "ram.made"];
 const UNFINISHED: &str = ".";
 const FRESH: &str = ".new-";
+
+/// What of a box is in a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SnapshotPart {
+    /// Its memory, with what runs in it, and its disk.
+    #[default]
+    Everything,
+    /// Its disk alone.
+    Disk,
+}
 
 /// What is told about a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +49,20 @@ pub struct SnapshotInfo {
     pub pause_us: u64,
     /// How many pages of memory were stored.
     pub pages: u64,
+    /// What is in it.
+    #[serde(default)]
+    pub part: SnapshotPart,
+}
+
+/// What the files of a snapshot take on the disk, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotSize {
+    /// What goes with it.
+    pub own: u64,
+    /// What others need, too: templates, boxes, other snapshots.
+    pub shared: u64,
+    /// What of its own can be made again when it is needed.
+    pub cache: u64,
 }
 
 /// A snapshot that is kept.
@@ -47,11 +75,35 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// What its files take on the disk, in bytes, with what they share with others.
-    pub fn disk_bytes(&self) -> u64 {
-        let Ok(entries) = fs::read_dir(&self.directory) else { return 0 };
-        let blocks = |entry: fs::DirEntry| Some(entry.metadata().ok()?.blocks());
-        entries.filter_map(|entry| blocks(entry.ok()?)).sum::<u64>() * 512
+    /// What its files take on the disk.
+    pub fn size(&self) -> SnapshotSize {
+        let mut size = SnapshotSize::default();
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            let bytes = meta.blocks() * 512;
+            match meta.nlink() {
+                0 | 1 => size.own += bytes,
+                _ => size.shared += bytes,
+            }
+            if entry.file_name() == CACHE[0] {
+                size.cache += bytes;
+            }
+        }
+        size
+    }
+
+    /// Deletes what can be made again. Boxes that were restored from it run on.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn forget_cache(&self) -> Result<(), StateError> {
+        CACHE.iter().try_for_each(|name| {
+            let path = self.directory.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                removed => removed.map_err(StateError::io("remove", &path)),
+            }
+        })
     }
 }
 
@@ -75,6 +127,14 @@ impl Fresh {
         &self.directory
     }
 
+    /// What is told about it, when that was written.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn info(&self) -> Result<Option<SnapshotInfo>, StateError> {
+        atomic::read(&self.directory.join(INFO))
+    }
+
     /// Writes what is told about it.
     ///
     /// # Errors
@@ -89,6 +149,12 @@ impl Drop for Fresh {
         // Published, it is not there any more. What can't be deleted is swept later.
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// A text that no other process and no other call has.
+fn unique() -> String {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}", std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed))
 }
 
 impl Home {
@@ -156,7 +222,9 @@ impl Home {
         let parsed = name.parse::<BoxName>().map_err(|_| missing())?;
         let directory = self.snapshots().join(parsed.as_str());
         let info: Option<SnapshotInfo> = atomic::read(&directory.join(INFO))?;
-        Ok(Snapshot { info: info.ok_or_else(missing)?, directory })
+        // One that was imported may have had another name.
+        let info = SnapshotInfo { name: parsed, ..info.ok_or_else(missing)? };
+        Ok(Snapshot { info, directory })
     }
 
     /// All snapshots, the oldest first; of those that can't be read, why.
@@ -197,8 +265,7 @@ impl Home {
         let parsed = name.parse::<BoxName>().map_err(|_| missing())?;
         let path = self.snapshots().join(parsed.as_str());
         // Who removes two of one name, one after the other, finds the first one's files gone or not.
-        let gone =
-            self.snapshots().join(format!("{UNFINISHED}gone-{parsed}-{}", std::process::id()));
+        let gone = self.snapshots().join(format!("{UNFINISHED}gone-{parsed}-{}", unique()));
         let _ = fs::remove_dir_all(&gone);
         match fs::rename(&path, &gone) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing()),

@@ -68,6 +68,29 @@ pub fn make_overlay(file: &File) -> io::Result<()> {
     file.set_len(clusters as u64 * CLUSTER)
 }
 
+/// Whether a file is an overlay as [`make_overlay`] makes them and QEMU fills them: of a box's disk, naming
+/// no other file, with nothing in it that this build does not know.
+///
+/// # Errors
+/// When it can't be read.
+pub(crate) fn is_plain_overlay(file: &File) -> io::Result<bool> {
+    let mut header = [0; 112];
+    if file.metadata()?.len() < header.len() as u64 {
+        return Ok(false);
+    }
+    file.read_exact_at(&mut header, 0)?;
+    let short = |at: usize| u32::from_be_bytes(std::array::from_fn(|i| header[at + i]));
+    let long = |at: usize| u64::from_be_bytes(std::array::from_fn(|i| header[at + i]));
+    let backing = (long(8), short(16));
+    let (encrypted, snapshots) = (short(32), short(60));
+    let (incompatible, autoclear) = (long(72), long(88));
+    let extension = short(104);
+    Ok(header[..8] == *b"QFI\xfb\0\0\0\x03"
+        && (backing, short(20), long(24)) == ((0, 0), CLUSTER_BITS, BOX_DISK_BYTES)
+        && (encrypted, snapshots, incompatible, autoclear) == (0, 0, 0, 0)
+        && (short(100), extension) == (104, 0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +102,21 @@ mod tests {
         make_overlay(&file).unwrap();
         assert_eq!(file.metadata().unwrap().len(), 256 << 10);
         assert!(file.metadata().unwrap().blocks() * 512 <= 16 << 10);
+    }
+
+    #[test]
+    fn s1_an_overlay_that_names_another_file_is_none_of_ours() {
+        let file = tempfile::tempfile().unwrap();
+        assert!(!is_plain_overlay(&file).unwrap());
+        make_overlay(&file).unwrap();
+        assert!(is_plain_overlay(&file).unwrap());
+        // Magic, version, backing file, size, encryption, snapshots, features, an extension.
+        for at in [0, 7, 15, 19, 31, 35, 63, 79, 95, 103, 107] {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[byte[0] ^ 4], at).unwrap();
+            assert!(!is_plain_overlay(&file).unwrap(), "{at}");
+            file.write_all_at(&byte, at).unwrap();
+        }
     }
 }

@@ -148,6 +148,32 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A snapshot is whole, and its memory is of no use on this host.
+    #[error(
+        "the snapshot in {} can't go on here: {reason}; \
+         'boxwood restore --disk-only' begins anew with its disk", path.display()
+    )]
+    Foreign {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// What was to be imported is no snapshot.
+    #[error("this is no snapshot that was exported, or a damaged one: {reason}")]
+    NoArchive {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A snapshot has no memory.
+    #[error(
+        "the snapshot in {} is of a disk alone: \
+         'boxwood restore --disk-only' begins anew with it", path.display()
+    )]
+    DiskAlone {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// QEMU ended while something was awaited from it.
     #[error("QEMU (pid {pid}) ended while it was to {doing}: {exit}")]
     VmDied {

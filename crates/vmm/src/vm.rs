@@ -54,6 +54,11 @@ impl Vm {
         self.channel.take()
     }
 
+    /// Puts the channel back, for another to take.
+    pub fn return_channel(&mut self, channel: UnixStream) {
+        self.channel = Some(channel);
+    }
+
     /// QEMU's pid.
     pub fn pid(&self) -> u32 {
         self.process.pid()

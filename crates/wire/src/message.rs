@@ -207,6 +207,12 @@ pub enum ControlRequest {
         /// To be told when this memory is reborn.
         mark: Mark,
     },
+    /// Before there is a main: start a throw-away process, so that all of it was done once. Answered with
+    /// [`ControlReply::Pong`].
+    Rehearse {
+        /// Repeated in the answer.
+        nonce: u64,
+    },
 }
 
 /// What the guest says on [`CONTROL_PORT`](crate::frame::CONTROL_PORT).

@@ -282,6 +282,16 @@ impl Mux {
         count
     }
 
+    /// Sends the first few bytes on a stream that was just opened, however much else waits to be sent: what
+    /// it is for has to come before anything that is said on it.
+    pub fn write_first(&mut self, id: StreamId, bytes: &[u8]) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        debug_assert!(stream.send_window == WINDOW && bytes.len() < WINDOW as usize);
+        stream.send_window -= bytes.len() as u32;
+        self.send_header(DATA, 0, id, bytes.len() as u32);
+        self.output.extend(bytes);
+    }
+
     /// Half-closes a stream: nothing more will be written.
     pub fn finish(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };

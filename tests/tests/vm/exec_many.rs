@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use boxwood_tests::{Lab, archive};
+use boxwood_tests::{Lab, archive, times};
 
 const AT_A_TIME: usize = 8;
 const MIB: usize = 1 << 20;
@@ -13,12 +13,6 @@ const MIB: usize = 1 << 20;
 const GROWTH: u64 = 2048;
 /// Descriptors of what a guest makes ahead: eight for each of eight sessions.
 const READY: u64 = 64;
-
-/// That many, and as many times more as the environment says.
-fn times(count: usize) -> usize {
-    let more = std::env::var("BOXWOOD_TEST_TIMES").ok().and_then(|text| text.parse().ok());
-    count * more.unwrap_or(1)
-}
 
 fn noise(count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];

@@ -113,6 +113,9 @@ pub(crate) async fn start_there(
     let (mut reader, mut writer) = daemon.start_attached(name).await?;
     let place = Place::There { daemon, name };
     let client = Client { place, whose: Whose::StartedMain };
-    let parting = client.follow(&mut reader, &mut writer, manner).await?;
-    conclude(place, parting).await
+    let ended = async {
+        let parting = client.follow(&mut reader, &mut writer, manner).await?;
+        conclude(place, parting).await
+    };
+    remote::known(ended.await)
 }

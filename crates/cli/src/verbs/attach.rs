@@ -6,7 +6,7 @@ use boxwood_api::AttachBox;
 
 use crate::client::{Client, Input, Manner, Place, Screen, Timings, Whose, conclude};
 use crate::detach::{self, DetachKeys};
-use crate::{open_runtime, terminal, wait_for};
+use crate::{open_runtime, remote, terminal, wait_for};
 
 /// Connect to the command of a running box
 #[derive(Debug, clap::Args)]
@@ -75,6 +75,9 @@ pub(crate) async fn remote(
     let place = Place::There { daemon, name: &info.id };
     let manner = Manner { input, screen, timings: Timings::Quiet };
     let client = Client { place, whose: Whose::Main };
-    let parting = client.follow(&mut reader, &mut writer, &manner).await?;
-    conclude(place, parting).await
+    let ended = async {
+        let parting = client.follow(&mut reader, &mut writer, &manner).await?;
+        conclude(place, parting).await
+    };
+    remote::known(ended.await)
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use boxwood_runtime::state::Client;
 
 use crate::out::say;
-use crate::wishes::{self, Wishes};
+use crate::wishes::{self, Then, Wishes};
 use crate::{open_runtime, wait_for};
 
 /// Create a box without starting it, and print its ID
@@ -30,7 +30,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     request.check()?;
     let runtime = open_runtime()?;
     wait_for(async {
-        let held = wishes::create(&runtime, &request).await?;
+        let held = wishes::create(&runtime, &request, Then::Leave).await?;
         say!("{}", held.spec().id)?;
         Ok(ExitCode::SUCCESS)
     })

@@ -146,8 +146,10 @@ pub(crate) async fn remote(
     }
     let (mut reader, mut writer) = daemon.start_exec(&id).await?;
     let client = Client { place: Place::There { daemon, name: &id }, whose: Whose::Session };
-    let parting = client.follow(&mut reader, &mut writer, &manner).await?;
-    conclude(&name, parting, &shown)
+    match client.follow(&mut reader, &mut writer, &manner).await {
+        Ok(parting) => conclude(&name, parting, &shown),
+        Err(error) => remote::known(Err(error)),
+    }
 }
 
 impl Args {

@@ -14,6 +14,7 @@ pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod pause;
+pub(crate) mod pool;
 pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod rename;

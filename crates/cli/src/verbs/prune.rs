@@ -20,7 +20,8 @@ pub(crate) struct Args {
     /// Don't ask
     #[arg(short, long)]
     force: bool,
-    /// Templates, too: they are made again when they are needed
+    /// Templates, too, and memories of snapshots that were made whole to be restored: both are made again
+    /// when they are needed
     #[arg(long)]
     templates: bool,
 }
@@ -37,6 +38,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let said = match gone {
                 Ok(Pruned::Box(id)) => say!("Deleted box: {id}"),
                 Ok(Pruned::Template(key)) => say!("Deleted template: {key}"),
+                Ok(Pruned::Memory(name)) => say!("Deleted memory of snapshot: {name}"),
                 Err(error) => {
                     complain(&anyhow::Error::from(error));
                     Ok(())
@@ -61,6 +63,7 @@ pub(crate) async fn remote(
     let gone = daemon.prune(&PruneAll { templates: args.templates }).await?;
     gone.boxes.iter().try_for_each(|id| say!("Deleted box: {id}"))?;
     gone.templates.iter().try_for_each(|key| say!("Deleted template: {key}"))?;
+    gone.memories.iter().try_for_each(|name| say!("Deleted memory of snapshot: {name}"))?;
     for warning in gone.warnings {
         complain(&anyhow::Error::msg(warning));
     }

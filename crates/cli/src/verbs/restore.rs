@@ -15,11 +15,15 @@ use crate::{REFUSED, client, complain, envfile, labels, open_runtime, wait_for};
 #[command(after_help = "Examples:
   boxwood restore web-warm
   boxwood restore --name web2 -e MODE=test web-warm
+  boxwood restore --disk-only web-warm     # its main begins anew
   boxwood attach web2")]
 pub(crate) struct Args {
     /// The box's name
     #[arg(long)]
     name: Option<BoxName>,
+    /// Begin anew with its disk, also where its memory is of no use
+    #[arg(long)]
+    disk_only: bool,
     #[command(flatten)]
     own: Own,
     /// The snapshot's name
@@ -80,7 +84,10 @@ pub(crate) fn restore(args: &Args) -> anyhow::Result<ExitCode> {
     let request = args.own.request(args.name.clone())?;
     wait_for(async {
         let snapshot = runtime.find_snapshot(&args.snapshot)?;
-        let held = runtime.restore(&snapshot, &request).await?;
+        let held = match args.disk_only {
+            true => runtime.restore_disk(&snapshot, &request).await?,
+            false => runtime.restore(&snapshot, &request).await?,
+        };
         let id = held.spec().id.to_string();
         client::until_started(held.start(&runtime)?, &id).await
     })
@@ -91,6 +98,7 @@ pub(crate) fn fork(args: &ForkArgs) -> anyhow::Result<ExitCode> {
     let requests = (1..=args.number)
         .map(|number| args.own.request(name(args.name.as_ref(), number, args.number)?))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    requests.iter().try_for_each(RestoreRequest::check)?;
     wait_for(async {
         let fork = runtime.fork(&runtime.find(&args.source)?).await?;
         let mut code = ExitCode::SUCCESS;

@@ -17,6 +17,9 @@ pub(crate) struct Args {
     /// Kill a box that runs; don't mind one that is not there
     #[arg(short, long)]
     force: bool,
+    /// Docker's; the box's disk is its only volume, and goes with it
+    #[arg(short, long, hide = true)]
+    volumes: bool,
     /// Names or IDs
     #[arg(required = true, value_name = "BOX")]
     boxes: Vec<String>,

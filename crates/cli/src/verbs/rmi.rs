@@ -15,7 +15,7 @@ use crate::{REFUSED, complain, open_runtime};
   boxwood rmi my/image:1.0
   boxwood rmi -f 3f57d9401f8d")]
 pub(crate) struct Args {
-    /// Take all names away from an ID, also while boxes use the image
+    /// Take all names away from an ID, also while boxes or snapshots use the image
     #[arg(short, long)]
     force: bool,
     /// Names or IDs
@@ -25,11 +25,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = open_runtime()?;
-    let boxes = runtime.list(&mut |error| complain(&error.into()))?;
-    let used = |id: &Digest| {
-        let user = boxes.iter().find(|one| one.spec.image.id == *id)?;
-        Some(format!("box {}", user.spec.name))
-    };
+    let users = runtime.image_users(&mut |error| complain(&error.into()))?;
+    let used = |id: &Digest| users.of(id);
     let store = runtime.images()?;
     let mut code = ExitCode::SUCCESS;
     for image in &args.images {

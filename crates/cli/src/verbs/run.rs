@@ -7,7 +7,7 @@ use boxwood_runtime::state::Client;
 use crate::client::{self, Input, Manner, Screen, Timings};
 use crate::detach::{self, DetachKeys};
 use crate::out::say;
-use crate::wishes::{self, Wishes};
+use crate::wishes::{self, Then, Wishes};
 use crate::{open_runtime, remote, terminal, wait_for};
 
 /// Run a command in a new box
@@ -57,7 +57,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     request.check()?;
     let runtime = open_runtime()?;
     wait_for(async {
-        let held = wishes::create(&runtime, &request).await?;
+        let held = wishes::create(&runtime, &request, Then::Start).await?;
         let id = held.spec().id.clone();
         let started = held.start(&runtime)?;
         // While the box starts, what earlier crashes left is put right.

@@ -21,6 +21,11 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     boxwood_shim::run(&args.home, &args.id, Box::new(|spec| Box::pin(remake(spec))))
 }
 
+/// The same with a VM that waits for a box.
+pub(crate) fn run_warm(args: &Args) -> ExitCode {
+    boxwood_shim::run_warm(&args.home, &args.id, Box::new(|spec| Box::pin(remake(spec))))
+}
+
 /// With the environment of who started the shim, templates are where they were.
 async fn remake(spec: BoxSpec) -> Result<TemplateRef, String> {
     let runtime = open_runtime().map_err(|error| chain(&*error))?;

@@ -1,21 +1,26 @@
 //! `boxwood snapshot`: running boxes that are kept as they were at one moment.
 
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context, bail};
 use boxwood_runtime::Runtime;
-use boxwood_runtime::state::Snapshot;
 use boxwood_runtime::state::clock::Moment;
+use boxwood_runtime::state::{Snapshot, SnapshotPart};
 use boxwood_types::{BoxName, ByteSize};
 use serde_json::{Value, json};
 
 use crate::format::{Format, print_views};
-use crate::out::say;
-use crate::{REFUSED, complain, open_runtime, progress, times, wait_for};
+use crate::out::{say, tell};
+use crate::{REFUSED, complain, open_runtime, times, wait_for};
 
-const COLUMNS: [(&str, &str); 5] = [
+const COLUMNS: [(&str, &str); 6] = [
     ("NAME", "Name"),
     ("BOX", "Box"),
     ("IMAGE", "Image"),
+    ("PART", "Part"),
     ("CREATED", "CreatedSince"),
     ("SIZE", "Size"),
 ];
@@ -24,9 +29,12 @@ const COLUMNS: [(&str, &str); 5] = [
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   boxwood snapshot create web web-warm
+  boxwood snapshot create --disk-only web web-disk
   boxwood snapshot ls
   boxwood restore web-warm
   boxwood snapshot verify web-warm
+  boxwood snapshot export -o web-warm.bxs web-warm
+  ssh other boxwood snapshot import < web-warm.bxs
   boxwood snapshot rm web-warm")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -37,6 +45,9 @@ pub(crate) struct Args {
 enum Verb {
     /// Capture a running box: its memory, its processes, its disk. The box goes on
     Create {
+        /// Capture the disk alone; the box need not run
+        #[arg(long)]
+        disk_only: bool,
         /// The box: name or ID
         #[arg(value_name = "BOX")]
         source: String,
@@ -68,6 +79,24 @@ enum Verb {
         #[arg(required = true, value_name = "SNAPSHOT")]
         names: Vec<String>,
     },
+    /// Write a snapshot, with all it needs but its image, into one file
+    Export {
+        /// Where to; else standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Its name
+        #[arg(value_name = "SNAPSHOT")]
+        name: String,
+    },
+    /// Keep a snapshot that was exported, here or elsewhere. Its image must be here
+    Import {
+        /// What was exported; else standard input
+        #[arg(short, long, value_name = "FILE")]
+        input: Option<PathBuf>,
+        /// Another name than it had
+        #[arg(value_name = "NAME")]
+        name: Option<BoxName>,
+    },
     /// Remove snapshots; boxes that were restored from them run on
     Rm {
         /// Names
@@ -79,14 +108,11 @@ enum Verb {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = open_runtime()?;
     match &args.verb {
-        Verb::Create { source, name } => {
-            let mut work = progress::Work::new();
-            work.step("capturing");
-            let made = wait_for(async {
-                anyhow::Ok(runtime.snapshot(&runtime.find(source)?, name).await?)
-            });
-            work.done();
-            made?;
+        Verb::Create { disk_only, source, name } => {
+            let part = if *disk_only { SnapshotPart::Disk } else { SnapshotPart::Everything };
+            wait_for(async {
+                anyhow::Ok(runtime.snapshot(&runtime.find(source)?, name, part).await?)
+            })?;
             say!("{name}")?;
             Ok(ExitCode::SUCCESS)
         }
@@ -113,6 +139,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let snapshot = runtime.find_snapshot(name)?;
             Ok(runtime.verify_snapshot(&snapshot).await?)
         }),
+        Verb::Export { output, name } => {
+            export(&runtime, &runtime.find_snapshot(name)?, output.as_deref())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Import { input, name } => import(&runtime, input.as_deref(), name.as_ref()),
         Verb::Rm { names } => each(names, async |name: &str| Ok(runtime.remove_snapshot(name)?)),
     }
 }
@@ -137,6 +168,55 @@ fn each(
     })
 }
 
+fn export(runtime: &Runtime, snapshot: &Snapshot, output: Option<&Path>) -> anyhow::Result<()> {
+    let Some(path) = output else {
+        let mut out = io::stdout().lock();
+        if out.is_terminal() {
+            bail!("a snapshot is not written to a terminal: use -o or redirect");
+        }
+        return Ok(runtime.export_snapshot(snapshot, &mut out)?);
+    };
+    // Under another name until it is whole.
+    let mut half = path.as_os_str().to_owned();
+    half.push(format!(".{}.tmp", std::process::id()));
+    let made = || -> anyhow::Result<()> {
+        let mut file = File::create_new(&half)?;
+        runtime.export_snapshot(snapshot, &mut file)?;
+        file.flush()?;
+        file.sync_all()?;
+        Ok(fs::rename(&half, path)?)
+    };
+    made()
+        .inspect_err(|_| drop(fs::remove_file(&half)))
+        .with_context(|| format!("can't write {}", path.display()))
+}
+
+fn import(
+    runtime: &Runtime,
+    input: Option<&Path>,
+    name: Option<&BoxName>,
+) -> anyhow::Result<ExitCode> {
+    let mut input: Box<dyn Read> = match input {
+        Some(path) => {
+            let file = File::open(path);
+            Box::new(file.with_context(|| format!("can't open {}", path.display()))?)
+        }
+        None if io::stdin().is_terminal() => {
+            bail!("there is nothing to import: give a file with -i, or on standard input")
+        }
+        None => Box::new(io::stdin().lock()),
+    };
+    let imported = runtime.import_snapshot(&mut input, name)?;
+    let name = imported.snapshot.info.name;
+    if let Some(why) = imported.foreign {
+        tell!(
+            "{name} can begin anew here with 'boxwood restore --disk-only', and not go on: {why}"
+        );
+    }
+    say!("{name}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn list(runtime: &Runtime, format: &Format, quiet: bool) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     let snapshots = runtime.snapshots(&mut |error| {
@@ -151,7 +231,8 @@ fn list(runtime: &Runtime, format: &Format, quiet: bool) -> anyhow::Result<ExitC
     let rows: Vec<Value> = snapshots
         .iter()
         .map(|snapshot| {
-            let info = &snapshot.info;
+            let (info, size) = (&snapshot.info, snapshot.size());
+            let bytes = |bytes| ByteSize::from_bytes(bytes).to_string();
             json!({
                 "Name": info.name,
                 "ID": info.id.short(),
@@ -159,7 +240,11 @@ fn list(runtime: &Runtime, format: &Format, quiet: bool) -> anyhow::Result<ExitC
                 "Image": info.source.image.name,
                 "CreatedSince": times::since(info.created, now),
                 "CreatedAt": times::rfc3339(info.created),
-                "Size": ByteSize::from_bytes(snapshot.disk_bytes()).to_string(),
+                "Part": part(info.part),
+                "OwnSize": bytes(size.own),
+                "SharedSize": bytes(size.shared),
+                "CacheSize": bytes(size.cache),
+                "Size": format!("{} (and {} shared)", bytes(size.own), bytes(size.shared)),
             })
         })
         .collect();
@@ -168,12 +253,13 @@ fn list(runtime: &Runtime, format: &Format, quiet: bool) -> anyhow::Result<ExitC
 }
 
 fn view(snapshot: &Snapshot) -> Value {
-    let info = &snapshot.info;
+    let (info, size) = (&snapshot.info, snapshot.size());
     json!({
         "Name": info.name,
         "Id": info.id.as_str(),
         "Created": times::rfc3339(info.created),
-        "Size": snapshot.disk_bytes(),
+        "Part": part(info.part),
+        "Size": { "Own": size.own, "Shared": size.shared, "Cache": size.cache },
         "Directory": snapshot.directory,
         "Source": {
             "Id": info.source.id.as_str(),
@@ -185,4 +271,11 @@ fn view(snapshot: &Snapshot) -> Value {
         "Pause": { "Microseconds": info.pause_us },
         "MemoryBytes": info.pages * 4096,
     })
+}
+
+fn part(part: SnapshotPart) -> &'static str {
+    match part {
+        SnapshotPart::Everything => "everything",
+        SnapshotPart::Disk => "disk",
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use boxwood_runtime::Error;
 use boxwood_runtime::state::{Client, ProcessSpec};
+use boxwood_types::BoxState;
 
 use crate::client::{self, Input, Manner, Screen, Timings};
 use crate::detach::{self, DetachKeys};
@@ -46,6 +48,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             work.done();
             let held = match held {
                 Ok(held) => held,
+                // As Docker has it: what was wanted is so.
+                Err(Error::WrongState { state: BoxState::Running, .. }) if !attach => {
+                    say!("{name}")?;
+                    continue;
+                }
                 Err(error) => {
                     complain(&error.into());
                     code = ExitCode::from(crate::REFUSED);

@@ -96,7 +96,10 @@ async fn make(
 ) -> Result<Created, ApiError> {
     let prepared =
         runtime.prepare(&request.image, request.shape, Start::First, &mut |_| {}).await?;
-    let held = runtime.create(request, &prepared)?;
+    let held = match start {
+        true => runtime.create_to_start(request, &prepared)?,
+        false => runtime.create(request, &prepared)?,
+    };
     failpoint("daemon: box created");
     let spec = held.spec();
     let answer = Created { id: spec.id.to_string(), name: spec.name.to_string() };

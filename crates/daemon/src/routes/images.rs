@@ -76,11 +76,8 @@ pub(crate) async fn delete(
     Query(how): Query<DeleteImage>,
 ) -> Result<Json<RemovedImage>, ApiError> {
     blocking(move || {
-        let boxes = app.runtime.list(&mut |_| {})?;
-        let used = |id: &Digest| {
-            let user = boxes.iter().find(|one| one.spec.image.id == *id)?;
-            Some(format!("box {}", user.spec.name))
-        };
+        let users = app.runtime.image_users(&mut |_| {})?;
+        let used = |id: &Digest| users.of(id);
         let removal = if how.force { Removal::Forced(&used) } else { Removal::Careful(&used) };
         let removed = app.runtime.images()?.remove(&image, removal)?;
         Ok(Json(RemovedImage {

@@ -94,6 +94,52 @@ fn h4_a_hang_up_wakes_everybody_who_waits() {
     });
 }
 
+/// What the guest's end has of a stream.
+fn heard(guest: &mut Mux, bytes: &[u8], id: StreamId) -> Vec<u8> {
+    guest.receive(bytes).unwrap();
+    guest.read(id, usize::MAX)
+}
+
+#[test]
+fn g1_a_stream_says_what_it_is_for_also_when_much_waits_to_be_sent() {
+    on_one_thread(async {
+        let link = Link::new(Counters::nowhere().into());
+        let first = link.open(MAIN_PORT).unwrap();
+        while link.shared.mux.borrow_mut().write(first.id(), &[7; 60_000]) > 0 {}
+        let second = link.open(EXEC_PORT).unwrap();
+        let mut guest = Mux::new(Role::Guest, Limits { streams: 8 });
+        let said = heard(&mut guest, &link.take_output(), second.id());
+        assert_eq!(said, EXEC_PORT.to_le_bytes());
+    });
+}
+
+#[test]
+fn s2_a_corked_link_sends_what_waited_and_then_what_it_is_drawn_with_first() {
+    on_one_thread(async {
+        let (host, mut guest) = UnixStream::pair().unwrap();
+        let link = Link::new(Counters::nowhere().into());
+        let stream = link.open(EXEC_PORT).unwrap();
+        let before = link.shared.mux.borrow().unsent();
+        link.cork();
+        assert!(link.is_corked());
+        let writer = stream.writer();
+        writer.send_frame(Kind::Stdin, b"later").await.unwrap();
+        let all = link.shared.mux.borrow().unsent();
+        tokio::task::spawn_local(link.clone().run(host, Vec::new()));
+        let mut early = vec![0; before];
+        guest.read_exact(&mut early).await.unwrap();
+        tokio::task::yield_now().await;
+        assert!(guest.try_read(&mut [0; 1]).is_err(), "nothing comes behind what waited");
+        link.uncork(b"first".to_vec());
+        // Corked once more before that was sent: it is not forgotten.
+        link.cork();
+        let mut late = vec![0; 5 + all - before];
+        let rest = guest.read_exact(&mut late);
+        tokio::time::timeout(std::time::Duration::from_secs(5), rest).await.unwrap().unwrap();
+        assert!(late.starts_with(b"first") && late.ends_with(b"later"), "{late:?}");
+    });
+}
+
 #[test]
 fn a_guest_that_sends_garbage_is_told_apart() {
     on_one_thread(async {

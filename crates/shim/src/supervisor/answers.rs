@@ -101,8 +101,8 @@ impl Supervisor {
                 tell(&client, &self.usage(life));
                 None
             }
-            Request::Capture { token } => {
-                self.begin_capture(&token, (client, life), (guest, news));
+            Request::Capture { token, part } => {
+                self.begin_capture((&token, part), (client, life), (guest, news));
                 None
             }
             Request::Reload => {

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxwood_state::control::Reply;
-use boxwood_state::{BoxDir, StateError};
+use boxwood_state::events::Action;
+use boxwood_state::{BoxDir, SnapshotPart, StateError};
 use boxwood_types::chain;
 use boxwood_vmm::Vm;
-use boxwood_vmm::snapshot::{CaptureRequest, Captured, DiskSwitch, layer, link_or_copy};
+use boxwood_vmm::snapshot::{CaptureRequest, Captured, DiskSwitch, Part, link_layers};
 use boxwood_vmm::{MAX_LAYERS, make_overlay};
 use boxwood_wire::preface::Mark;
 
@@ -23,7 +24,13 @@ const CAPTURE: Duration = Duration::from_secs(60);
 /// A capture that was asked for.
 pub(crate) struct Capturing {
     client: Sender,
+    wanted: Wanted,
+}
+
+/// What is captured, and to where.
+struct Wanted {
     directory: PathBuf,
+    part: Part,
     mark: Mark,
 }
 
@@ -31,49 +38,67 @@ impl Supervisor {
     /// Asks the guest to stand still, or says why not.
     pub(super) fn begin_capture(
         &mut self,
-        token: &str,
+        what: (&str, SnapshotPart),
         (client, life): (Sender, &Life),
         (guest, news): (&Guest, &tokio::sync::mpsc::Sender<Event>),
     ) {
-        let prepared = match life {
-            Life::Running if self.capturing.is_some() || guest.link.is_corked() => {
-                Err("it is being captured already".to_owned())
+        let prepared = match (life, &self.capturing) {
+            // Its guest is told to stand still already, and who wanted that has gone.
+            (Life::Running, Some(past)) if past.client.is_closed() => {
+                self.prepare_capture(what, client.clone(), Some(past.wanted.mark))
             }
-            Life::Running => self.prepare_capture(token, client.clone()),
+            (Life::Running, None) if !guest.link.is_corked() => {
+                self.prepare_capture(what, client.clone(), None)
+            }
+            (Life::Running, _) => Err("it is being captured already".to_owned()),
             _ => Err("only a running box can be captured".to_owned()),
         };
         match prepared {
             Ok(capturing) => {
-                let mark = capturing.mark;
-                self.capturing = Some(capturing);
-                let (link, questions) = (guest.link.clone(), guest.questions.clone());
-                hold::begin(link, questions, mark, news.clone());
+                let mark = capturing.wanted.mark;
+                if self.capturing.replace(capturing).is_none() {
+                    let (link, questions) = (guest.link.clone(), guest.questions.clone());
+                    hold::begin(link, questions, mark, news.clone());
+                }
             }
             Err(message) => tell(&client, &Reply::Refused { state: life.state(), message }),
         }
     }
 
-    fn prepare_capture(&self, token: &str, client: Sender) -> Result<Capturing, String> {
+    fn prepare_capture(
+        &self,
+        (token, part): (&str, SnapshotPart),
+        client: Sender,
+        told: Option<Mark>,
+    ) -> Result<Capturing, String> {
         let layers = self.dir.disk_files().map_err(|error| chain(&error))?.below.len();
         if layers >= MAX_LAYERS {
-            return Err(format!("its disk has {layers} layers, which is the most"));
+            return Err(format!(
+                "its disk has {layers} layers, which is the most: start a new box from the image, \
+                 and copy what it needs"
+            ));
         }
         let directory = self.home.capturing(token).ok_or("there is nowhere to capture it to")?;
-        let mark = greeting::mark().map_err(|error| error.to_string())?;
-        Ok(Capturing { client, directory, mark })
+        let mark = told.map_or_else(greeting::mark, Ok).map_err(|error| error.to_string())?;
+        let part = match part {
+            SnapshotPart::Everything => Part::Everything,
+            SnapshotPart::Disk => Part::Disk,
+        };
+        Ok(Capturing { client, wanted: Wanted { directory, part, mark } })
     }
 
     /// Captures the VM, whose guest stands still, and lets both go on.
     pub(super) async fn capture(&mut self, vm: &mut Vm, guest: &Guest) {
-        let Some(Capturing { client, directory, mark }) = self.capturing.take() else { return };
-        let captured = capture_into(&self.dir, vm, &directory, mark).await;
+        let Some(Capturing { client, wanted }) = self.capturing.take() else { return };
+        let captured = capture_into(&self.dir, vm, &wanted).await;
         hold::go_on(&guest.link);
         let linked = captured.and_then(|captured| {
-            link_disk(&self.dir, &directory).map_err(|error| chain(&error))?;
+            link_disk(&self.dir, &wanted.directory).map_err(|error| chain(&error))?;
             Ok(captured)
         });
         let reply = match linked {
             Ok(Captured { pause, pages }) => {
+                self.announcer.say(&Action::Checkpoint);
                 let pause_us = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
                 Reply::Captured { pause_us, pages }
             }
@@ -99,8 +124,7 @@ impl Supervisor {
 async fn capture_into(
     dir: &BoxDir,
     vm: &mut Vm,
-    directory: &Path,
-    mark: Mark,
+    Wanted { directory, part, mark }: &Wanted,
 ) -> Result<Captured, String> {
     let overlay = dir.new_overlay().map_err(|error| chain(&error))?;
     make_overlay(&overlay)
@@ -109,17 +133,19 @@ async fn capture_into(
         DiskSwitch::Over => dir.push_overlay(),
         DiskSwitch::Back => dir.pop_overlay(),
     };
-    let request =
-        CaptureRequest { directory, mark: mark.0, overlay, switch: &mut switch, within: CAPTURE };
+    let request = CaptureRequest {
+        directory,
+        part: *part,
+        mark: mark.0,
+        overlay,
+        switch: &mut switch,
+        within: CAPTURE,
+    };
     vm.capture(request).await.map_err(|error| chain(&error))
 }
 
 /// Gives the layers of the disk to the snapshot, too.
 fn link_disk(dir: &BoxDir, directory: &Path) -> Result<(), StateError> {
-    for (number, path) in dir.disk_files()?.below.iter().enumerate() {
-        let to = layer(directory, number);
-        let linked = std::fs::File::open(path).and_then(|file| link_or_copy(&file, &to));
-        linked.map_err(|source| StateError::Io { action: "make", path: to, source })?;
-    }
-    Ok(())
+    let linked = link_layers(&dir.disk_files()?.below, directory);
+    linked.map_err(|(path, source)| StateError::Io { action: "make", path, source })
 }

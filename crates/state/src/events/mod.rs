@@ -68,6 +68,8 @@ pub enum Action {
     Stop,
     /// Main was sent a signal.
     Kill(Signal),
+    /// It was captured, and goes on.
+    Checkpoint,
     /// It stands still.
     Pause,
     /// It goes on.
@@ -107,6 +109,7 @@ impl fmt::Display for Action {
             Action::Die { .. } => "die",
             Action::Stop => "stop",
             Action::Kill(_) => "kill",
+            Action::Checkpoint => "checkpoint",
             Action::Pause => "pause",
             Action::Unpause => "unpause",
             Action::Restart => "restart",

@@ -6,22 +6,28 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
 
 use super::capture::Origin;
 use super::seal::{self, Manifest};
-use super::{Delta, FORMAT, Layers, Paths, Sketch, read_json};
+use super::{Delta, FORMAT, Layers, Part, Paths, SKETCH, Sketch, read_json};
+use crate::accel::Accelerator;
 use crate::cache;
-use crate::command::Start;
+use crate::command::{self, Start};
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::host;
 use crate::launch::{self, Parts};
 use crate::process::Limit;
 use crate::restore::{Memory, RestoreRequest, Thawed, thaw};
 use crate::sparse;
-use crate::template::{Zeros, blocking, content};
+use crate::template::{Content, Zeros, blocking, content};
 use crate::vm::Vm;
+
+/// Counts memories that this process has made whole, so that no two are made in one file.
+static MADE: AtomicU64 = AtomicU64::new(0);
 
 /// How much the host's clock may differ from what the guest was told, in parts per million.
 const CLOCK_PPM: u64 = 200;
@@ -72,17 +78,50 @@ impl Seen {
 
 impl Frozen {
     /// Opens a sealed snapshot. What was not checked since the host booted, or has changed since, is
-    /// checked; the first time its memory is made whole.
+    /// checked; the first time its memory is made whole. In `cache` is what was found out about the host.
     ///
     /// # Errors
-    /// [`Error::Unfit`] when it is damaged, or was captured with another QEMU, CPU or accelerator.
-    pub async fn open(dir: &Path) -> Result<Self, Error> {
-        let dir = dir.to_owned();
+    /// [`Error::Unfit`] when it is damaged; [`Error::Foreign`] when it was captured with another QEMU,
+    /// CPU or accelerator; [`Error::DiskAlone`].
+    pub async fn open(dir: &Path, cache: &Path) -> Result<Self, Error> {
+        let (dir, cache) = (dir.to_owned(), cache.to_owned());
         blocking(move || {
-            check(&dir, Depth::AsDue)?;
+            if check(&dir, Depth::AsDue, Part::Everything, &cache)? == Part::Disk {
+                return Err(Error::DiskAlone { path: dir });
+            }
             Self::open_checked(&dir)
         })
         .await
+    }
+
+    /// Checks the disk of a sealed snapshot in the same way, on whatever host it was captured.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] when it is damaged.
+    pub async fn check_disk(dir: &Path) -> Result<(), Error> {
+        let dir = dir.to_owned();
+        blocking(move || check(&dir, Depth::AsDue, Part::Disk, &dir).map(drop)).await
+    }
+
+    /// Whether boxes would run here as this one did: with this QEMU, in this way.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`] when not.
+    pub fn fits(&self, engine: &Engine, accelerator: Accelerator, dir: &Path) -> Result<(), Error> {
+        let binding = &self.sketch.binding;
+        let said = |engine: &Engine| format!("{} ({})", engine.path().display(), engine.version());
+        let reason = if binding.accelerator != accelerator {
+            format!(
+                "it was captured with {}, and boxes run with {accelerator}",
+                binding.accelerator
+            )
+        } else if binding.engine != *engine {
+            let (was, is) = (said(&binding.engine), said(engine));
+            format!("it was captured with the QEMU {was}, and boxes run with {is}")
+        } else {
+            return Ok(());
+        };
+        Err(Error::Foreign { path: dir.to_owned(), reason })
     }
 
     /// Opens what was captured a moment ago, and nobody else has had in his hands.
@@ -98,15 +137,22 @@ impl Frozen {
     ///
     /// # Errors
     /// [`Error::Unfit`] with what is wrong with it.
-    pub async fn verify(dir: &Path) -> Result<(), Error> {
-        let dir = dir.to_owned();
-        blocking(move || check(&dir, Depth::Full)).await
+    pub async fn verify(dir: &Path, cache: &Path) -> Result<(), Error> {
+        let (dir, cache) = (dir.to_owned(), cache.to_owned());
+        blocking(move || {
+            if check(&dir, Depth::Full, Part::Everything, &cache)? == Part::Everything {
+                // What was made of it can't be compared with anything, so it is made again.
+                let _ = fs::remove_file(Paths::of(&dir).named("ram.made"));
+            }
+            Ok(())
+        })
+        .await
     }
 
     fn open_checked(dir: &Path) -> Result<Self, Error> {
         let paths = Paths::of(dir);
-        let sketch: Sketch = read_json(&paths.named("sketch.json"))?;
-        suits(&sketch).map_err(unfit(dir))?;
+        let sketch: Sketch = read_json(&paths.named(SKETCH))?;
+        suits(&sketch, dir)?;
         let open = |path: PathBuf| File::open(&path).map_err(Error::io("open", path));
         let base = Arc::new(open(paths.named("base"))?);
         let memory_pages = sketch.binding.shape.memory_bytes() / super::delta::PAGE as u64;
@@ -165,57 +211,89 @@ fn unfit(dir: &Path) -> impl Fn(String) -> Error {
 }
 
 /// Whether this host can run it.
-fn suits(sketch: &Sketch) -> Result<(), String> {
+pub(super) fn suits(sketch: &Sketch, dir: &Path) -> Result<(), Error> {
     let binding = &sketch.binding;
+    let foreign = |reason| Err(Error::Foreign { path: dir.to_owned(), reason });
     if sketch.format != FORMAT {
-        return Err(format!("its format is {}; this build knows {FORMAT}", sketch.format));
+        return foreign(format!("its format is {}; this build knows {FORMAT}", sketch.format));
     }
     if !binding.engine.is_unchanged() {
         let (path, version) = (binding.engine.path().display(), binding.engine.version());
-        return Err(format!("it was captured with another build of {path} (version {version})"));
+        return foreign(format!("it was captured with another build of {path} ({version})"));
+    }
+    // What QEMU is told is never taken from a snapshot: it may have come from anywhere.
+    if binding.machine != command::machine(binding.shape, binding.accelerator) {
+        return foreign("it was captured by a build with another machine".to_owned());
     }
     if let Some(cpu) = &binding.host_cpu
         && host::cpu_digest().ok().as_ref() != Some(cpu)
     {
-        return Err("it was captured on another CPU".to_owned());
+        return foreign("it was captured on another CPU".to_owned());
     }
     Ok(())
 }
 
-fn check(dir: &Path, depth: Depth) -> Result<(), Error> {
+/// Checks a snapshot that need not be able to go on here.
+pub(super) fn check_sealed(dir: &Path) -> Result<(), Error> {
+    match check(dir, Depth::AsDue, Part::Everything, dir) {
+        Ok(_) | Err(Error::Foreign { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Checks a part of a snapshot, as far as it has that; says what it has.
+fn check(dir: &Path, depth: Depth, part: Part, cache: &Path) -> Result<Part, Error> {
     let (paths, unfit) = (Paths::of(dir), unfit(dir));
     if !dir.exists() {
         return Err(Error::io("open", dir)(io::ErrorKind::NotFound.into()));
     }
     let manifest = seal::read(&paths).map_err(&unfit)?;
-    let stamp = stamp(&paths, &manifest).map_err(&unfit)?;
-    let path = paths.named("verified");
-    if depth == Depth::AsDue && known(&path).is_some_and(|known| known == stamp) {
-        return Ok(());
+    let has = manifest.part();
+    let stamp_path = paths.named("verified");
+    // A file that is not there has no stamp, and need not matter.
+    let stamp = stamp(&paths, &manifest);
+    let known = known(&stamp_path).filter(|_| depth == Depth::AsDue);
+    if known.is_some_and(|known| stamp.as_ref() == Ok(&known)) {
+        return Ok(has);
     }
-    for (name, said) in &manifest.files {
-        let file = File::open(paths.named(name)).map_err(|error| unfit(missing(name, &error)))?;
-        let bytes = file.metadata().map_or(0, |meta| meta.len());
-        if bytes != said.bytes {
-            return Err(unfit(format!("its {name} has {bytes} bytes, not {}", said.bytes)));
-        }
-        let is = content(&file, Zeros::Leave).map_err(|error| unfit(missing(name, &error)))?;
-        if is != *said {
-            return Err(unfit(format!("its {name} is damaged")));
-        }
+    let of_memory =
+        |name: &str| ["base", "state", SKETCH].contains(&name) || name.starts_with("pages.");
+    let wanted = manifest.files.iter();
+    let mut wanted = wanted.filter(|(name, _)| part == Part::Everything || !of_memory(name));
+    wanted.try_for_each(|(name, said)| check_file(&paths, name, said)).map_err(&unfit)?;
+    if part == Part::Disk && has == Part::Everything {
+        // Half of it was checked: nothing is to be known of the rest.
+        return Ok(has);
     }
-    let sketch: Sketch = read_json(&paths.named("sketch.json"))?;
-    suits(&sketch).map_err(&unfit)?;
-    let is = host::tsc_khz(dir)?;
-    if is.abs_diff(sketch.tsc_khz) * 1_000_000 > sketch.tsc_khz * CLOCK_PPM {
-        let said = sketch.tsc_khz;
-        let reason =
-            format!("the host's clock runs at {is} kHz, and its guest counts on {said} kHz");
-        return Err(unfit(reason));
+    let stamp = stamp.map_err(&unfit)?;
+    if has == Part::Everything {
+        let sketch: Sketch = read_json(&paths.named(SKETCH))?;
+        suits(&sketch, dir)?;
+        keeps_time(&sketch, dir, cache)?;
     }
     // Without a place to write to, all is read again next time, which is right.
-    let _ = cache::replace(&path, &stamp);
-    Ok(())
+    let _ = cache::replace(&stamp_path, &stamp);
+    Ok(has)
+}
+
+pub(super) fn check_file(paths: &Paths, name: &str, said: &Content) -> Result<(), String> {
+    let file = File::open(paths.named(name)).map_err(|error| missing(name, &error))?;
+    let bytes = file.metadata().map_or(0, |meta| meta.len());
+    if bytes != said.bytes {
+        return Err(format!("its {name} has {bytes} bytes, not {}", said.bytes));
+    }
+    let is = content(&file, Zeros::Leave).map_err(|error| missing(name, &error))?;
+    if is == *said { Ok(()) } else { Err(format!("its {name} is damaged")) }
+}
+
+/// Whether the host's clock runs as the guest was told.
+fn keeps_time(sketch: &Sketch, dir: &Path, cache: &Path) -> Result<(), Error> {
+    let (is, said) = (host::tsc_khz(cache)?, sketch.tsc_khz);
+    if is.abs_diff(said) * 1_000_000 <= said * CLOCK_PPM {
+        return Ok(());
+    }
+    let reason = format!("the host's clock runs at {is} kHz, and its guest counts on {said} kHz");
+    Err(Error::Foreign { path: dir.to_owned(), reason })
 }
 
 fn missing(name: &str, error: &io::Error) -> String {
@@ -249,7 +327,7 @@ fn whole(paths: &Paths, layers: &Layers) -> Result<File, Error> {
         return File::open(&path).map_err(Error::io("open", path));
     }
     // Under another name, so that nobody maps half of it; of two that make it at once either one's is it.
-    let fresh = paths.named(&format!("ram.{}", std::process::id()));
+    let fresh = paths.named(&format!("ram.{}.{}", std::process::id(), MADE.fetch_add(1, Relaxed)));
     // Left by one that was killed and had our number.
     let _ = fs::remove_file(&fresh);
     let result = make(&fresh, layers).and_then(|file| {

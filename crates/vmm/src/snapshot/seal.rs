@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Paths, Sketch, read_json};
+use super::{Part, Paths, SKETCH, Sketch, read_json};
 use crate::error::Error;
 use crate::host::hex;
 use crate::template::{Content, Zeros, blocking, content};
@@ -18,6 +18,13 @@ use crate::template::{Content, Zeros, blocking, content};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
     pub(super) files: BTreeMap<String, Content>,
+}
+
+impl Manifest {
+    /// Whether it has the memory, too.
+    pub(super) fn part(&self) -> Part {
+        if self.files.contains_key(SKETCH) { Part::Everything } else { Part::Disk }
+    }
 }
 
 /// Seals a captured directory, with files that the caller has put there, too: what is in all of them is
@@ -32,17 +39,21 @@ pub async fn seal(dir: &Path, others: &'static [&'static str]) -> Result<(), Err
 
 fn seal_now(dir: &Path, others: &[&str]) -> Result<(), Error> {
     let paths = Paths::of(dir);
-    let sketch: Sketch = read_json(&paths.named("sketch.json"))?;
     let mut manifest = Manifest::default();
-    manifest.files.insert("base".to_owned(), sketch.base.clone());
-    for name in
-        names(&paths, sketch.deltas).iter().map(String::as_str).chain(others.iter().copied())
-    {
+    let mut names = paths.disk_names();
+    names.extend(others.iter().map(|name| (*name).to_owned()));
+    if paths.named(SKETCH).exists() {
+        let sketch: Sketch = read_json(&paths.named(SKETCH))?;
+        names.extend([SKETCH.to_owned(), "state".to_owned()]);
+        names.extend((0..sketch.deltas).map(|number| format!("pages.{number}")));
+        manifest.files.insert("base".to_owned(), sketch.base);
+    }
+    for name in &names {
         let path = paths.named(name);
         let file = File::open(&path).map_err(Error::io("open", &path))?;
         let content = content(&file, Zeros::Leave).map_err(Error::io("read", &path))?;
         file.sync_all().map_err(Error::io("write", &path))?;
-        manifest.files.insert(name.to_owned(), content);
+        manifest.files.insert(name.clone(), content);
     }
     // Plain data with text keys always becomes JSON.
     let text = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
@@ -54,14 +65,6 @@ fn seal_now(dir: &Path, others: &[&str]) -> Result<(), Error> {
         written.map_err(Error::io("write", &path))?;
     }
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("write", dir))
-}
-
-/// What a sealed directory has besides the base: each was new in some capture.
-fn names(paths: &Paths, deltas: usize) -> Vec<String> {
-    let mut names = vec!["sketch.json".to_owned(), "state".to_owned()];
-    names.extend((0..deltas).map(|number| format!("pages.{number}")));
-    names.extend((0..paths.disks().len()).map(|number| format!("disk.{number}")));
-    names
 }
 
 /// What a sealed directory is to be, if its manifest is whole.

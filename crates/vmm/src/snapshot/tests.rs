@@ -32,6 +32,7 @@ async fn capture(vm: &mut Vm, directory: &Path) -> Captured {
     make_overlay(&overlay).unwrap();
     let captured = vm
         .capture(CaptureRequest {
+            part: Part::Everything,
             directory,
             mark: [7; 16],
             overlay,
@@ -122,7 +123,7 @@ async fn sealed(guinea: &Guinea) -> std::path::PathBuf {
 async fn s1_a_flipped_byte_anywhere_is_found_before_use() {
     let guinea = Guinea::new();
     let directory = sealed(&guinea).await;
-    Frozen::open(&directory).await.unwrap();
+    Frozen::open(&directory, &directory).await.unwrap();
     for name in [
         "state",
         "base",
@@ -142,10 +143,12 @@ async fn s1_a_flipped_byte_anywhere_is_found_before_use() {
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
         let file = File::options().write(true).open(&path).unwrap();
         file.write_all_at(&flipped, at as u64).unwrap();
-        let error = chain(&Frozen::open(&directory).await.unwrap_err());
+        let error = chain(&Frozen::open(&directory, &directory).await.unwrap_err());
         assert!(error.contains("is damaged"), "{name}: {error}");
         file.write_all_at(&whole[at..=at], at as u64).unwrap();
-        Frozen::open(&directory).await.unwrap_or_else(|e| panic!("{name}: {}", chain(&e)));
+        Frozen::open(&directory, &directory)
+            .await
+            .unwrap_or_else(|e| panic!("{name}: {}", chain(&e)));
     }
 }
 
@@ -153,7 +156,7 @@ async fn s1_a_flipped_byte_anywhere_is_found_before_use() {
 async fn s1_a_short_or_missing_file_and_another_qemu_are_found_before_use() {
     let guinea = Guinea::new();
     let directory = sealed(&guinea).await;
-    let error = async || chain(&Frozen::open(&directory).await.unwrap_err());
+    let error = async || chain(&Frozen::open(&directory, &directory).await.unwrap_err());
     let pages = directory.join("pages.0");
     let whole = fs::read(&pages).unwrap();
     fs::write(&pages, &whole[..whole.len() - 1]).unwrap();
@@ -161,7 +164,7 @@ async fn s1_a_short_or_missing_file_and_another_qemu_are_found_before_use() {
     fs::remove_file(&pages).unwrap();
     assert!(error().await.contains("its pages.0 can't be read"), "{}", error().await);
     fs::write(&pages, &whole).unwrap();
-    Frozen::open(&directory).await.unwrap();
+    Frozen::open(&directory, &directory).await.unwrap();
 
     let sketch = directory.join("sketch.json");
     let text = fs::read_to_string(&sketch).unwrap();
@@ -178,10 +181,10 @@ async fn s1_a_short_or_missing_file_and_another_qemu_are_found_before_use() {
 async fn s1_a_memory_that_was_made_whole_is_made_again_when_it_changed() {
     let guinea = Guinea::new();
     let directory = sealed(&guinea).await;
-    Frozen::open(&directory).await.unwrap();
+    Frozen::open(&directory, &directory).await.unwrap();
     let ram = directory.join("ram");
     let right = counter(&File::open(&ram).unwrap());
     File::options().write(true).open(&ram).unwrap().write_all_at(&[9; 4], COUNTER_AT).unwrap();
-    Frozen::open(&directory).await.unwrap();
+    Frozen::open(&directory, &directory).await.unwrap();
     assert_eq!(counter(&File::open(&ram).unwrap()), right);
 }

@@ -1,0 +1,340 @@
+//! `pool`: VMs that are restored and exercised before anybody wants a box. Each has a shim of its own and
+//! needs no daemon; a box that is started takes one over, and its replacement is begun at once.
+//!
+//! They are ready for one image, with its root mounted: the one that was asked for last. A box of another
+//! image starts as without a pool, and the pool turns to that image.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use boxwood_setup::BlankDisk;
+use boxwood_shim as shim;
+use boxwood_state::clock::Moment;
+use boxwood_state::{BoxDir, ImageRef, Member, MemberRequest, MemberSpec, PoolShape};
+use boxwood_types::{BoxId, Shape};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::UnixStream;
+
+use crate::create::make_disk;
+use crate::{Error, Prepared, Progress, Runtime, Start, sys};
+
+/// How long a shim that waits may take to answer: it has nothing else to do.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long a VM may take until it is ready: a restore, on a busy host.
+const READY: Duration = Duration::from_secs(120);
+/// The most VMs of one shape.
+const MOST: u32 = 1000;
+
+/// What a pool is to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolRequest {
+    /// vCPUs and memory.
+    pub shape: Shape,
+    /// How many.
+    pub count: u32,
+    /// The image they are ready for.
+    pub image: String,
+}
+
+/// A VM that waits, and that nobody else can claim any more.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    member: Member,
+    blank: Arc<BlankDisk>,
+    runtime: Runtime,
+    _claim: File,
+}
+
+/// Whether a box has got a VM that waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seated {
+    Yes,
+    /// It has not, and was given a disk instead.
+    No,
+}
+
+impl Runtime {
+    /// Sets how many VMs of a shape wait, and returns when they do.
+    ///
+    /// # Errors
+    /// When the image is not there, or a VM could not be made; those that could, wait.
+    pub async fn set_pool(
+        &self,
+        request: &PoolRequest,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), Error> {
+        if request.count > MOST {
+            return Err(Error::PoolTooLarge { asked: request.count, most: MOST });
+        }
+        let wanted = match request.count {
+            0 => None,
+            _ => {
+                let prepared =
+                    self.prepare(&request.image, request.shape, Start::First, progress).await?;
+                Some(member_spec(&request.image, request.shape, &prepared)?)
+            }
+        };
+        let (started, spare) = {
+            let _alone = self.home.pool_lock()?;
+            let mut config = self.home.pool_config()?;
+            config.shapes.retain(|one| one.shape != request.shape);
+            if request.count > 0 {
+                let PoolRequest { shape, count, image } = request.clone();
+                config.shapes.push(PoolShape { shape, count, image });
+            }
+            self.home.write_pool_config(&config)?;
+            self.home.sweep_pool()?;
+            self.fill(request.shape, request.count, wanted.as_ref())?
+        };
+        for member in spare {
+            self.dismiss(member).await?;
+        }
+        for member in started {
+            let ready = ask(&member, &MemberRequest::Wait);
+            let ready = tokio::time::timeout(READY, ready).await;
+            if !matches!(ready, Ok(Ok(()))) {
+                return Err(Error::NotWarm { why: complaint(&member) });
+            }
+        }
+        let _alone = self.home.pool_lock()?;
+        Ok(self.home.sweep_pool()?)
+    }
+
+    /// What is wanted of the pool, and its members.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn pool(&self) -> Result<(Vec<PoolShape>, Vec<Member>), Error> {
+        let mut members = self.home.members()?;
+        members.retain(Member::is_alive);
+        Ok((self.home.pool_config()?.shapes, members))
+    }
+
+    /// A VM that waits for a box of this image and shape, if there is one.
+    pub(crate) fn find_seat(&self, prepared: &Prepared) -> Option<Seat> {
+        if !self.home.has_pool() {
+            return None;
+        }
+        let fits = |member: &Member| {
+            member.spec.template == prepared.template
+                && member.spec.image.id == *prepared.image.id()
+                && member.is_ready()
+                && member.is_alive()
+        };
+        // A pool that can't be read is none: the box starts without.
+        let members = self.home.members().ok()?;
+        let seat = members.into_iter().filter(fits).find_map(|member| {
+            let claim = member.try_claim().ok()??;
+            let blank = prepared.blank.clone();
+            Some(Seat { member, blank, runtime: self.clone(), _claim: claim })
+        });
+        if seat.is_none() {
+            self.turn_to(prepared);
+        }
+        seat
+    }
+
+    /// A box of another image was asked for: from now on that is the one the pool is for.
+    fn turn_to(&self, prepared: &Prepared) {
+        let turned = || -> Result<(), Error> {
+            let _alone = self.home.pool_lock()?;
+            let mut config = self.home.pool_config()?;
+            let spec = prepared.shape;
+            let Some(one) = config.shapes.iter_mut().find(|one| one.shape == spec) else {
+                return Ok(());
+            };
+            let wanted = member_spec(&prepared.asked, spec, prepared)?;
+            let count = one.count;
+            if one.image != prepared.asked {
+                one.image.clone_from(&prepared.asked);
+                self.home.write_pool_config(&config)?;
+            }
+            self.home.sweep_pool()?;
+            let (_, spare) = self.fill(spec, count, Some(&wanted))?;
+            // They end by themselves once they have heard it.
+            spare.iter().for_each(|member| drop(tell(member, &MemberRequest::Dismiss, &[])));
+            Ok(())
+        };
+        // It is for later boxes; this one starts without.
+        let _ = turned();
+    }
+
+    /// Starts what is missing, with the pool's lock held. Returns what was started, and what is too much.
+    fn fill(
+        &self,
+        shape: Shape,
+        count: u32,
+        wanted: Option<&MemberSpec>,
+    ) -> Result<(Vec<Member>, Vec<Member>), Error> {
+        let mut members = self.home.members()?;
+        members.retain(|member| member.spec.shape == shape);
+        let right = |member: &Member| {
+            wanted.is_some_and(|wanted| {
+                (&member.spec.template, &member.spec.image.id)
+                    == (&wanted.template, &wanted.image.id)
+            })
+        };
+        let (mut fitting, mut spare): (Vec<_>, Vec<_>) = members.into_iter().partition(right);
+        let count = count as usize;
+        if fitting.len() > count {
+            spare.extend(fitting.drain(..fitting.len() - count));
+        }
+        let mut started = Vec::new();
+        if let Some(wanted) = wanted {
+            for _ in fitting.len()..count {
+                started.push(self.warm_one(wanted)?);
+            }
+        }
+        Ok((started, spare))
+    }
+
+    /// Starts a shim that makes a VM and waits with it.
+    fn warm_one(&self, like: &MemberSpec) -> Result<Member, Error> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).map_err(Error::Random)?;
+        let spec =
+            MemberSpec { id: BoxId::from_random(random), created: Moment::now(), ..like.clone() };
+        let (member, lock, listener) = self.home.new_member(&spec)?;
+        let started = || -> Result<(), Error> {
+            let failed = |source| Error::Spawn { id: spec.id.clone(), source };
+            let template = &spec.template;
+            let path = template.store.join(&template.key).join("disk");
+            let mounted = File::open(&path).map_err(failed)?;
+            let blank = BlankDisk::of_template(path, mounted)?;
+            let mut options = File::options();
+            options.read(true).write(true).create_new(true);
+            blank.copy_to(&options.open(member.disk()).map_err(failed)?)?;
+            let mut command = Command::new(&self.shim);
+            command.arg(shim::WARM_VERB).arg(self.home.root()).arg(spec.id.as_str());
+            command.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/");
+            command.stderr(File::create(member.complaints()).map_err(failed)?);
+            sys::spawn_detached(command, &[lock.into(), listener.into()]).map_err(failed)
+        };
+        started().inspect_err(|_| member.remove())?;
+        Ok(member)
+    }
+
+    async fn dismiss(&self, member: Member) -> Result<(), Error> {
+        let said = tokio::time::timeout(READY, ask(&member, &MemberRequest::Dismiss)).await;
+        match said {
+            Ok(Err(_)) if member.is_alive() => {}
+            Ok(_) => return self.gone(member).await,
+            Err(_) => {}
+        }
+        Err(Error::NotWarm { why: format!("the VM {} does not end", member.spec.id.short()) })
+    }
+
+    /// Waits until a member's shim has let go of its lock.
+    async fn gone(&self, member: Member) -> Result<(), Error> {
+        let ended = tokio::task::spawn_blocking(move || member.wait_for_end());
+        let within = tokio::time::timeout(ANSWER + ANSWER, ended).await;
+        match within {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::NotWarm { why: "a VM does not end".to_owned() }),
+        }
+    }
+}
+
+/// What a member of this image and shape is made from.
+fn member_spec(image: &str, shape: Shape, prepared: &Prepared) -> Result<MemberSpec, Error> {
+    if prepared.template.disk.is_none() {
+        let why = format!("no template can be kept for the image '{image}'");
+        return Err(Error::NotWarm { why });
+    }
+    Ok(MemberSpec {
+        // Each member gets its own.
+        id: BoxId::from_random([0; 32]),
+        created: Moment::now(),
+        shape,
+        image: ImageRef {
+            id: prepared.image.id().clone(),
+            name: image.to_owned(),
+            block: prepared.image.block().to_owned(),
+        },
+        template: prepared.template.clone(),
+    })
+}
+
+/// The last thing a member's shim has said.
+fn complaint(member: &Member) -> String {
+    let said = std::fs::read_to_string(member.complaints()).unwrap_or_default();
+    said.lines().last().unwrap_or("it ended without a word").chars().take(400).collect()
+}
+
+impl Seat {
+    /// Makes the VM the box's. If it has gone meanwhile, the box gets a disk, to be started as any other.
+    pub(crate) fn take(
+        self,
+        id: &BoxId,
+        descriptors: &[OwnedFd],
+        complaints: File,
+        dir: &BoxDir,
+    ) -> Result<Seated, Error> {
+        let mut given: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+        given.push(complaints.as_fd());
+        let claimed = tell(&self.member, &MemberRequest::Claim(id.clone()), &given);
+        if claimed.is_err() {
+            make_disk(dir, &self.blank)?;
+        }
+        // Its replacement, whether it was good or not; that this fails harms no box.
+        let _ = self.replace();
+        Ok(if claimed.is_ok() { Seated::Yes } else { Seated::No })
+    }
+
+    fn replace(&self) -> Result<(), Error> {
+        let (runtime, spec) = (&self.runtime, &self.member.spec);
+        let _alone = runtime.home.pool_lock()?;
+        let config = runtime.home.pool_config()?;
+        let Some(one) = config.shapes.iter().find(|one| one.shape == spec.shape) else {
+            return Ok(());
+        };
+        // The one that was claimed may still be there.
+        let others = runtime.home.members()?;
+        let others = others.iter().filter(|other| {
+            other.spec.shape == spec.shape && other.spec.id != spec.id && other.is_alive()
+        });
+        if others.count() < one.count as usize {
+            runtime.warm_one(spec)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sends a request with descriptors and waits for the answer; blocks, for a moment.
+fn tell(member: &Member, request: &MemberRequest, given: &[BorrowedFd<'_>]) -> io::Result<()> {
+    use std::io::Read;
+
+    let mut socket = std::os::unix::net::UnixStream::connect(member.socket())?;
+    socket.set_read_timeout(Some(ANSWER))?;
+    send(socket.as_fd(), request, given)?;
+    socket.read_exact(&mut [0])
+}
+
+/// The same for who has something else to do meanwhile.
+async fn ask(member: &Member, request: &MemberRequest) -> io::Result<()> {
+    let mut socket = UnixStream::connect(member.socket()).await?;
+    socket.async_io(Interest::WRITABLE, || send(socket.as_fd(), request, &[])).await?;
+    socket.read_exact(&mut [0]).await.map(drop)
+}
+
+fn send(
+    socket: BorrowedFd<'_>,
+    request: &MemberRequest,
+    given: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let bytes = serde_json::to_vec(request)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !given.is_empty() && !control.push(SendAncillaryMessage::ScmRights(given)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // So few bytes go as one.
+    sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}

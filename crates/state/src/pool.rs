@@ -1,0 +1,286 @@
+//! The pool of a home: VMs that were restored ahead and wait for a box. Used by the runtime, which keeps as
+//! many as are wanted, and by the shims that own them.
+//!
+//! ```text
+//! pool.json       what is wanted
+//! pool.lock       held while that or the members are changed
+//! pool/ID/        a member; the box that gets it has the same directory's disk, and another id
+//!   member.json   what it was restored from
+//!   lock          held by its shim for life
+//!   ready         there when it can be claimed
+//!   claim         locked by who claims it, so that nobody else does
+//!   warm.sock     its shim, listening
+//!   disk          the disk it was restored with
+//! ```
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use boxwood_types::{BoxId, Shape};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Moment;
+use crate::{Home, ImageRef, StateError, TemplateRef, atomic};
+
+const CONFIG: &str = "pool.json";
+const MEMBER: &str = "member.json";
+
+/// What is wanted of a pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolConfig {
+    /// One for each shape.
+    pub shapes: Vec<PoolShape>,
+}
+
+/// How many VMs of a shape are to wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolShape {
+    /// vCPUs and memory.
+    pub shape: Shape,
+    /// How many.
+    pub count: u32,
+    /// The image they are ready for: the one that was asked for last.
+    pub image: String,
+}
+
+/// What a member was restored from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberSpec {
+    /// Its id.
+    pub id: BoxId,
+    /// When it was made.
+    pub created: Moment,
+    /// vCPUs and memory.
+    pub shape: Shape,
+    /// Its image.
+    pub image: ImageRef,
+    /// Its template, which has the image mounted.
+    pub template: TemplateRef,
+}
+
+/// A member of a pool.
+#[derive(Debug)]
+pub struct Member {
+    /// What it was restored from.
+    pub spec: MemberSpec,
+    path: PathBuf,
+    handle: OwnedFd,
+}
+
+/// What is said to a member's shim; it answers with one byte when it is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberRequest {
+    /// Say when it can be claimed.
+    Wait,
+    /// Be this box's shim. Its descriptors come along: connection of the starter, lock, pipe of the
+    /// starter's life, control socket, and where complaints go.
+    Claim(BoxId),
+    /// End.
+    Dismiss,
+}
+
+impl Member {
+    fn open(path: &Path) -> Result<Option<Member>, StateError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let handle = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(handle) => handle,
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(StateError::os("open", path)(errno)),
+        };
+        let spec = atomic::read(&path.join(MEMBER))?;
+        Ok(spec.map(|spec| Member { spec, path: path.to_owned(), handle }))
+    }
+
+    /// Its disk.
+    pub fn disk(&self) -> PathBuf {
+        self.path.join("disk")
+    }
+
+    /// Where its shim says what goes wrong.
+    pub fn complaints(&self) -> PathBuf {
+        self.path.join("shim.log")
+    }
+
+    /// Its shim's socket, by a path that works in this process only; see [`BoxDir::socket`](crate::BoxDir).
+    pub fn socket(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/warm.sock", self.handle.as_raw_fd()))
+    }
+
+    /// Whether its shim lives.
+    pub fn is_alive(&self) -> bool {
+        let lock = File::open(self.path.join("lock"));
+        lock.is_ok_and(|lock| {
+            rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
+        })
+    }
+
+    /// Whether it can be claimed.
+    pub fn is_ready(&self) -> bool {
+        self.path.join("ready").exists()
+    }
+
+    /// Says that it can be claimed. Its shim does.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn make_ready(&self) -> Result<(), StateError> {
+        let path = self.path.join("ready");
+        File::create(&path).map(drop).map_err(StateError::io("make", &path))
+    }
+
+    /// The right to claim it, as long as this is held; `None` when another has it.
+    ///
+    /// # Errors
+    /// When the file can't be opened.
+    pub fn try_claim(&self) -> Result<Option<File>, StateError> {
+        let path = self.path.join("claim");
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(StateError::io("open", &path))?,
+        };
+        let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        Ok(locked.is_ok().then_some(file))
+    }
+
+    /// Waits until its shim has gone. Blocks.
+    pub fn wait_for_end(&self) {
+        if let Ok(lock) = File::open(self.path.join("lock")) {
+            let _ = rustix::fs::flock(&lock, FlockOperation::LockShared);
+        }
+    }
+
+    /// Deletes what is left of it.
+    pub fn remove(&self) {
+        // What can't be deleted is found by the next who looks.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+impl Home {
+    fn pool(&self) -> PathBuf {
+        self.root().join("pool")
+    }
+
+    /// What is wanted.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn pool_config(&self) -> Result<PoolConfig, StateError> {
+        Ok(atomic::read(&self.root().join(CONFIG))?.unwrap_or_default())
+    }
+
+    /// Writes what is wanted, with [`pool_lock`](Self::pool_lock) held.
+    ///
+    /// # Errors
+    /// When it could not be written; the old stands.
+    pub fn write_pool_config(&self, config: &PoolConfig) -> Result<(), StateError> {
+        if !config.shapes.is_empty() {
+            return atomic::replace(self.root(), CONFIG, config);
+        }
+        let path = self.root().join(CONFIG);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(StateError::io("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether anything is wanted, or there. Cheap.
+    pub fn has_pool(&self) -> bool {
+        self.root().join(CONFIG).exists() || self.pool().exists()
+    }
+
+    /// Lets one at a time change the pool. Blocks.
+    ///
+    /// # Errors
+    /// When the lock can't be taken.
+    pub fn pool_lock(&self) -> Result<File, StateError> {
+        let path = self.root().join("pool.lock");
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(StateError::io("open", &path))?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .map_err(StateError::os("lock", &path))?;
+        Ok(file)
+    }
+
+    /// Makes the directory of a member, with its lock held and its socket listening. With
+    /// [`pool_lock`](Self::pool_lock) held: nobody else sees half of it.
+    ///
+    /// # Errors
+    /// When the disk says no; then nothing stays behind.
+    pub fn new_member(
+        &self,
+        spec: &MemberSpec,
+    ) -> Result<(Member, File, UnixListener), StateError> {
+        let path = self.pool().join(spec.id.as_str());
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(StateError::io("make", &path))?;
+        let fill = || {
+            let open = |name: &str| {
+                let path = path.join(name);
+                let mut options = File::options();
+                options.read(true).write(true).create_new(true).mode(0o600);
+                options.open(&path).map_err(StateError::io("make", &path))
+            };
+            let lock = open("lock")?;
+            open("claim")?;
+            rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+                .map_err(StateError::os("lock", &path))?;
+            atomic::replace(&path, MEMBER, spec)?;
+            let member = Member::open(&path)?.ok_or_else(|| {
+                StateError::io("open", &path)(std::io::Error::from(ErrorKind::NotFound))
+            })?;
+            let listener = UnixListener::bind(member.socket());
+            Ok((member, lock, listener.map_err(StateError::io("listen in", &path))?))
+        };
+        fill().inspect_err(|_| drop(fs::remove_dir_all(&path)))
+    }
+
+    /// The member with this id.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn member(&self, id: &BoxId) -> Result<Option<Member>, StateError> {
+        Member::open(&self.pool().join(id.as_str()))
+    }
+
+    /// All members, the oldest first. One that can't be read is none.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn members(&self) -> Result<Vec<Member>, StateError> {
+        let pool = self.pool();
+        let entries = match fs::read_dir(&pool) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(StateError::io("list", &pool))?,
+        };
+        let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let mut members: Vec<Member> =
+            ids.filter_map(|id: BoxId| self.member(&id).ok().flatten()).collect();
+        members.sort_by_key(|member| member.spec.created);
+        Ok(members)
+    }
+
+    /// Removes what dead members have left, with [`pool_lock`](Self::pool_lock) held.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn sweep_pool(&self) -> Result<(), StateError> {
+        for member in self.members()? {
+            if !member.is_alive() {
+                member.remove();
+            }
+        }
+        // Only when it is empty.
+        let _ = fs::remove_dir(self.pool());
+        Ok(())
+    }
+}

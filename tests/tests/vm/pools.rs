@@ -1,0 +1,143 @@
+//! Boxes that start in VMs which were restored before anybody wanted them.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use boxwood_tests::Lab;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The VMs that wait and can be claimed.
+fn ready(lab: &Lab) -> Vec<String> {
+    let format = "{{.ID}} {{.Status}}";
+    let lines = lab.boxwood(["pool", "ls", "--format", format]).output().exits(0).lines();
+    lines.iter().filter_map(|line| Some(line.strip_suffix(" ready")?.to_owned())).collect()
+}
+
+/// Waits until so many do.
+fn full(lab: &Lab, count: usize) -> Vec<String> {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let members = ready(lab);
+        if members.len() == count {
+            return members;
+        }
+        assert!(Instant::now() < end, "{} of {count} wait", members.len());
+    }
+}
+
+fn set(lab: &Lab, args: &[&str]) {
+    lab.boxwood(["pool", "set"].iter().chain(args)).output().exits(0);
+}
+
+/// The processes of VMs that wait: shims, or their QEMUs.
+fn processes(lab: &Lab, of_qemu: bool) -> Vec<Pid> {
+    let home = lab.home().to_str().unwrap().to_owned();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}"));
+        let Ok(command) = read("cmdline") else { continue };
+        if !command.contains(&home) || !command.contains("\0warm\0") {
+            continue;
+        }
+        let children = read(&format!("task/{pid}/children")).unwrap_or_default();
+        let pids = match of_qemu {
+            true => children.split_whitespace().filter_map(|text| text.parse().ok()).collect(),
+            false => vec![pid],
+        };
+        found.extend(pids.into_iter().filter_map(Pid::from_raw));
+    }
+    found
+}
+
+#[test]
+fn s3_a_box_takes_over_a_vm_that_waits_and_is_replaced_and_nothing_is_left_of_the_pool() {
+    let lab = Lab::new();
+    set(&lab, &["2"]);
+    let before = full(&lab, 2);
+    let script = "echo $HOSTNAME; cat /etc/machine-id; echo kept > /file; echo err >&2; exit 7";
+    let run = lab.boxwood(["run", "--name", "web", "-i", "busybox", "sh", "-c", script]);
+    let run = run.stdin("x").output().exits(7);
+    assert_eq!(run.complaint(), "err\n");
+    let after = full(&lab, 2);
+    let taken: Vec<_> = before.iter().filter(|id| !after.contains(id)).collect();
+    assert_eq!(taken.len(), 1, "{before:?} {after:?}");
+    // It is a box like others: its disk is its own, and it can be started again.
+    assert_eq!(lab.state("web"), "exited");
+    let id = lab.inspect("web", "{{.Id}}");
+    assert_eq!(run.lines()[0], id[..12]);
+    lab.boxwood(["start", "-a", "web"]).output().exits(7);
+    lab.boxwood(["logs", "web"]).output().exits(0);
+    lab.remove("web");
+    set(&lab, &["0"]);
+    assert_eq!(ready(&lab), [""; 0]);
+    assert!(!lab.home().join("pool").exists() && !lab.home().join("pool.json").exists());
+}
+
+#[test]
+fn s4_no_vm_is_given_twice_and_the_pool_is_full_again() {
+    let lab = Lab::new();
+    set(&lab, &["3"]);
+    full(&lab, 3);
+    let results: Vec<(i32, i32, String)> = std::thread::scope(|scope| {
+        let client = |n: i32| {
+            let script = format!("cat /etc/machine-id; exit {n}");
+            let run = lab.run(["busybox", "sh", "-c", &script]).output();
+            (n, run.code().unwrap_or(-1), run.word())
+        };
+        let clients: Vec<_> = (1..=12).map(|n| scope.spawn(move || client(n))).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    for (wanted, code, _) in &results {
+        assert_eq!(wanted, code);
+    }
+    let identities: BTreeSet<_> = results.iter().map(|(_, _, id)| id).collect();
+    assert_eq!(identities.len(), results.len());
+    full(&lab, 3);
+    set(&lab, &["0"]);
+}
+
+#[test]
+fn h1_a_vm_that_died_while_it_waited_is_never_given_to_a_box_and_leaves_nothing() {
+    let lab = Lab::new();
+    for of_qemu in [true, false] {
+        set(&lab, &["2"]);
+        full(&lab, 2);
+        let victim = processes(&lab, of_qemu)[0];
+        kill_process(victim, Signal::KILL).unwrap();
+        for n in 1..=3 {
+            lab.run(["busybox", "sh", "-c", &format!("exit {n}")]).output().exits(n);
+        }
+        full(&lab, 2);
+        set(&lab, &["0"]);
+    }
+}
+
+#[test]
+fn s3_a_pool_is_for_one_image_and_shape_and_others_start_without_it() {
+    let lab = Lab::new();
+    set(&lab, &["-m", "128m", "1"]);
+    let waiting = full(&lab, 1);
+    lab.run(["busybox", "sh", "-c", "exit 3"]).output().exits(3);
+    assert_eq!(ready(&lab), waiting);
+    lab.run(["-m", "128m", "busybox", "sh", "-c", "exit 4"]).output().exits(4);
+    let replaced = full(&lab, 1);
+    assert_ne!(replaced, waiting);
+    // Its template goes, and the VM that waits needs it no more.
+    lab.boxwood(["template", "ls"]).output().exits(0);
+    set(&lab, &["-m", "128m", "0"]);
+}
+
+#[test]
+fn h13_a_pool_that_cannot_be_is_refused_and_changes_nothing() {
+    let lab = Lab::new();
+    let refuse = |args: &[&str], words: &[&str]| {
+        lab.refuses(lab.boxwood(["pool", "set"].iter().chain(args)), words);
+    };
+    refuse(&["1001"], &["1001", "1000"]);
+    refuse(&["--image", "no-such-image", "1"], &["no-such-image"]);
+    refuse(&["-1"], &["-1"]);
+    refuse(&["many"], &["many"]);
+    assert!(!lab.home().join("pool.json").exists());
+    set(&lab, &["0"]);
+}
