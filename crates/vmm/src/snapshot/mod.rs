@@ -1,4 +1,4 @@
-//! Snapshots: a VM that ran, in a directory. A shim captures its VM into one ([`Vm::capture`]), the
+//! Snapshots: a VM that ran, in a directory. A shim captures its VM into one ([`Vm::capture`](crate::Vm::capture)), the
 //! runtime seals it ([`seal`]) and checks it ([`Frozen::open`]), and shims restore it.
 //!
 //! ```text
