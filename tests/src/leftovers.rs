@@ -21,8 +21,8 @@ const SKELETON: [&str; 11] = [
     "boxes.lock",
     "names.lock",
     "recovery.lock",
-    "snapshots.lock",
     "pool.lock",
+    "snapshots.lock",
     "metrics.lock",
     "metrics.json",
 ];

@@ -19,6 +19,9 @@ pub struct Pruned {
     pub boxes: Vec<String>,
     /// Templates, by their keys.
     pub templates: Vec<String>,
+    /// Memories of snapshots, by the names of those: they are made whole again when they are restored.
+    #[serde(default)]
+    pub memories: Vec<String>,
     /// What they took on the disk.
     pub freed_bytes: u64,
     /// Why something stayed, a line for each.

@@ -49,28 +49,25 @@ pub(crate) struct Still {
 impl Guest {
     /// Makes the disk whole and lets everything stand still (contract S2).
     pub(crate) fn hold(&mut self, stream: StreamId, nonce: u64, mark: Mark) {
-        let (hold, fault) = match self.main {
-            // There is nothing in it that writes, and whoever is greeted next makes it a box.
-            Main::Awaited(_) => (Hold::Wanted, None),
-            Main::Alive { kill_at: None, .. } => {
-                (Hold::Asked { stream, nonce }, self.stand_still().err())
-            }
-            _ => (Hold::No, Some(NO_MAIN.to_owned())),
+        let fault = match self.main {
+            // There is nothing in it that runs, and whoever is greeted next makes it a box.
+            Main::Awaited(_) => None,
+            Main::Alive { kill_at: None, .. } => self.stand_still().err(),
+            _ => Some(NO_MAIN.to_owned()),
         };
-        if fault.is_none() {
-            self.mark = mark;
-            self.hold = hold;
-        }
-        // With what is asked for first, it is said when that is done.
-        if !matches!(self.hold, Hold::Asked { .. }) {
-            self.say_held(stream, nonce, fault);
+        match fault {
+            None => {
+                self.mark = mark;
+                self.hold = Hold::Asked { stream, nonce };
+            }
+            fault => self.say_held(stream, nonce, fault),
         }
     }
 
     /// Says that everything stands still, as the last word, once nothing more is to be said.
     pub(crate) fn hold_when_emptied(&mut self) -> Result<(), Fault> {
         let Hold::Asked { stream, nonce } = self.hold else { return Ok(()) };
-        if self.main_process().is_some() {
+        if self.main_process().is_some() || matches!(self.main, Main::Awaited(_)) {
             self.hold = Hold::Wanted;
             self.say_held(stream, nonce, None);
             return Ok(());

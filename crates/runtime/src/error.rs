@@ -99,6 +99,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// There is no event loop, or no thread for one.
+    #[error("can't start the event loop")]
+    NoLoop(#[source] io::Error),
     /// What a captured box ran is not in the store.
     #[error("the snapshot '{name}' needs its image {image}: load it first")]
     ImageOfSnapshot {
@@ -118,9 +121,6 @@ pub enum Error {
         /// That is how many.
         limit: usize,
     },
-    /// There is no event loop, or no thread for one.
-    #[error("can't start the event loop")]
-    NoLoop(#[source] io::Error),
     /// The shim could not be started.
     #[error("can't start the shim of box {}", id.short())]
     Spawn {

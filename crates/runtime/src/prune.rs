@@ -11,7 +11,7 @@ use crate::{Error, Force, Listed, Runtime};
 pub enum Prune {
     /// Boxes that don't run.
     Boxes,
-    /// Templates, too, and what was made of snapshots to restore them.
+    /// Templates, too, and what is kept of snapshots to restore them at once.
     BoxesAndTemplates,
 }
 
@@ -22,7 +22,7 @@ pub enum Pruned {
     Box(BoxId),
     /// A template, by its key.
     Template(String),
-    /// The memory of a snapshot that was made whole: it is made again when it is needed.
+    /// The memory of a snapshot, which is made whole again when it is restored.
     Memory(BoxName),
 }
 
@@ -52,14 +52,14 @@ impl Runtime {
     }
 
     fn prune_memories(&self, tell: &mut dyn FnMut(Result<Pruned, Error>)) -> Result<u64, Error> {
-        let snapshots = self.snapshots(&mut |error| tell(Err(error)))?;
         let mut freed = 0;
-        for snapshot in snapshots {
+        for snapshot in self.snapshots(&mut |error| tell(Err(error)))? {
             let cache = snapshot.size().cache;
             if cache > 0 {
                 let forgotten = snapshot.forget_cache();
                 freed += if forgotten.is_ok() { cache } else { 0 };
-                tell(forgotten.map(|()| Pruned::Memory(snapshot.info.name)).map_err(Error::from));
+                let name = snapshot.info.name.clone();
+                tell(forgotten.map(|()| Pruned::Memory(name)).map_err(Error::from));
             }
         }
         Ok(freed)

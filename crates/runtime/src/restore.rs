@@ -9,10 +9,10 @@ use boxwood_state::clock::Moment;
 use boxwood_state::events::Action;
 use boxwood_state::{
     AfterExit, BoxSpec, Client, Fresh, Snapshot, SnapshotInfo, SnapshotMade, SnapshotPart,
-    SnapshotRef, TemplateRef, Text,
+    SnapshotRef, Text,
 };
 use boxwood_types::{BoxId, BoxName, RestartPolicy};
-use boxwood_vmm::snapshot::{Frozen, layer, link_or_copy};
+use boxwood_vmm::snapshot::{Frozen, layer, lend_memory, link_or_copy};
 use boxwood_vmm::{Engine, make_overlay};
 
 use crate::request::{check_env, join_env};
@@ -115,14 +115,11 @@ impl Runtime {
     fn source(&self, info: &SnapshotInfo) -> Result<BoxSpec, Error> {
         let mut source = info.source.clone();
         source.image.block = self.image_of(info)?;
-        source.template = self.template_here(source.template);
-        source.again = source.again.map(|template| self.template_here(template));
+        for template in std::iter::once(&mut source.template).chain(&mut source.again) {
+            template.store = self.locations.templates();
+            template.cache = self.locations.cache();
+        }
         Ok(source)
-    }
-
-    fn template_here(&self, template: TemplateRef) -> TemplateRef {
-        let (store, cache) = (self.locations.templates(), self.locations.cache());
-        TemplateRef { store, cache, ..template }
     }
 
     /// The block image of the image that a captured box runs.
@@ -142,13 +139,25 @@ impl Runtime {
         source: &BoxSpec,
         request: &RestoreRequest,
     ) -> Result<Held, Error> {
-        let snapshot = made.map(|made| SnapshotRef { directory: directory.to_owned(), made });
         let (new, spec) = self.reserve(request.name.as_ref(), |id, name| {
-            Ok(spec(source, (id, name), request, snapshot.clone()))
+            let snapshot = made.map(|made| SnapshotRef {
+                directory: match made {
+                    SnapshotMade::Sealed => directory.to_owned(),
+                    // That is swept as soon as nobody needs it who made it.
+                    SnapshotMade::Fresh => self.home.memory_of(&id),
+                },
+                made,
+            });
+            Ok(spec(source, (id, name), request, snapshot))
         })?;
         let (dir, owner) = new.into_parts()?;
         let held = Held { dir, spec, owner, seat: None };
-        match give_disk(&held, directory) {
+        let given = give_disk(&held, directory).and_then(|()| match made {
+            Some(SnapshotMade::Fresh) => lend_memory(directory, &held.dir.memory())
+                .map_err(|(path, source)| Error::Disk { path, source }),
+            _ => Ok(()),
+        });
+        match given {
             Ok(()) => {
                 self.home.announce(&held.spec, &Action::Create);
                 Ok(held)

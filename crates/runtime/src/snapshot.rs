@@ -80,7 +80,11 @@ impl Runtime {
             Some(FromShim::Reply(Reply::Refused { state, message })) => {
                 Err(Error::Refused { id: spec.id.clone(), state, message })
             }
-            Some(FromShim::Reply(Reply::Ended { .. })) | None => Err(not_running()),
+            Some(FromShim::Reply(Reply::Ended { .. })) | None => {
+                let state = self.find(spec.id.as_str()).map_or(state, |now| now.record.state);
+                let hint = "it ended while it was captured";
+                Err(Error::WrongState { id: spec.id.clone(), state, hint })
+            }
             Some(_) => Err(Error::ShimProtocol { id: spec.id.clone() }),
         }
     }

@@ -66,6 +66,10 @@ async fn thaw(
     let mark = frozen.mark().map(Mark);
     let began = std::time::Instant::now();
     let vm = frozen.restore(request).await.map_err(|error| chain(&error))?;
+    if snapshot.made == SnapshotMade::Fresh {
+        // It is mapped. What is not deleted goes with the box.
+        let _ = std::fs::remove_dir_all(supervisor.dir.memory());
+    }
     mark_steps(supervisor, &vm, began);
     Ok(Restored { vm, mark, main: Main::Restored })
 }

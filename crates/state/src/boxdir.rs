@@ -20,6 +20,7 @@ const RECORD: &str = "record.json";
 const LOG: &str = "log";
 const HEALTH: &str = "health.json";
 const LOCK: &str = "lock";
+pub(crate) const MEMORY: &str = "memory";
 const SOCKET: &str = "control.sock";
 
 /// A box's directory, opened: its paths stay the box's own even when it is removed meanwhile.
@@ -221,6 +222,11 @@ impl BoxDir {
     /// When the disk says no.
     pub fn pop_overlay(&self) -> std::io::Result<()> {
         disk::pop(&self.path)
+    }
+
+    /// Where a new box gets a captured memory that it goes on from, until it does.
+    pub fn memory(&self) -> PathBuf {
+        self.file(MEMORY)
     }
 
     /// Where a new box gets the layers of its disk; the directory is made.

@@ -118,6 +118,11 @@ impl Home {
         BoxDir::open(&self.boxes().join(id.as_str()))
     }
 
+    /// [`BoxDir::memory`] of a box that is yet to be made.
+    pub fn memory_of(&self, id: &BoxId) -> PathBuf {
+        self.boxes().join(id.as_str()).join(crate::boxdir::MEMORY)
+    }
+
     /// The ids of all boxes, in no order.
     ///
     /// # Errors

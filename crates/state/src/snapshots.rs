@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use boxwood_types::{BoxId, BoxName};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
@@ -150,6 +151,12 @@ impl Drop for Fresh {
     }
 }
 
+/// A text that no other process and no other call has.
+fn unique() -> String {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}", std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed))
+}
+
 impl Home {
     fn snapshots(&self) -> PathBuf {
         self.root().join("snapshots")
@@ -258,8 +265,7 @@ impl Home {
         let parsed = name.parse::<BoxName>().map_err(|_| missing())?;
         let path = self.snapshots().join(parsed.as_str());
         // Who removes two of one name, one after the other, finds the first one's files gone or not.
-        let gone =
-            self.snapshots().join(format!("{UNFINISHED}gone-{parsed}-{}", std::process::id()));
+        let gone = self.snapshots().join(format!("{UNFINISHED}gone-{parsed}-{}", unique()));
         let _ = fs::remove_dir_all(&gone);
         match fs::rename(&path, &gone) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing()),

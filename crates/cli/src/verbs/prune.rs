@@ -38,9 +38,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let said = match gone {
                 Ok(Pruned::Box(id)) => say!("Deleted box: {id}"),
                 Ok(Pruned::Template(key)) => say!("Deleted template: {key}"),
-                Ok(Pruned::Memory(name)) => {
-                    say!("Deleted memory made whole of snapshot: {name}")
-                }
+                Ok(Pruned::Memory(name)) => say!("Deleted memory of snapshot: {name}"),
                 Err(error) => {
                     complain(&anyhow::Error::from(error));
                     Ok(())
@@ -65,6 +63,7 @@ pub(crate) async fn remote(
     let gone = daemon.prune(&PruneAll { templates: args.templates }).await?;
     gone.boxes.iter().try_for_each(|id| say!("Deleted box: {id}"))?;
     gone.templates.iter().try_for_each(|key| say!("Deleted template: {key}"))?;
+    gone.memories.iter().try_for_each(|name| say!("Deleted memory of snapshot: {name}"))?;
     for warning in gone.warnings {
         complain(&anyhow::Error::msg(warning));
     }

@@ -27,8 +27,7 @@ pub(crate) async fn prune(
         let mut tell = |gone| match gone {
             Ok(Gone::Box(id)) => answer.boxes.push(id.to_string()),
             Ok(Gone::Template(key)) => answer.templates.push(key),
-            // It is counted, and is there again when it is needed.
-            Ok(Gone::Memory(_)) => {}
+            Ok(Gone::Memory(name)) => answer.memories.push(name.to_string()),
             Err(error) => answer.warnings.push(chain(&error)),
         };
         let freed_bytes = app.runtime.prune(what, &mut tell).await?;

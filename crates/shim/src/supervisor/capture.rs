@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxwood_state::control::Reply;
+use boxwood_state::events::Action;
 use boxwood_state::{BoxDir, SnapshotPart, StateError};
 use boxwood_types::chain;
 use boxwood_vmm::Vm;
@@ -72,7 +73,10 @@ impl Supervisor {
     ) -> Result<Capturing, String> {
         let layers = self.dir.disk_files().map_err(|error| chain(&error))?.below.len();
         if layers >= MAX_LAYERS {
-            return Err(format!("its disk has {layers} layers, which is the most"));
+            return Err(format!(
+                "its disk has {layers} layers, which is the most: start a new box from the image, \
+                 and copy what it needs"
+            ));
         }
         let directory = self.home.capturing(token).ok_or("there is nowhere to capture it to")?;
         let mark = told.map_or_else(greeting::mark, Ok).map_err(|error| error.to_string())?;
@@ -94,6 +98,7 @@ impl Supervisor {
         });
         let reply = match linked {
             Ok(Captured { pause, pages }) => {
+                self.announcer.say(&Action::Checkpoint);
                 let pause_us = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
                 Reply::Captured { pause_us, pages }
             }

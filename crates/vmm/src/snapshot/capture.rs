@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use serde_json::json;
 
 use super::delta::{CHUNK, Delta, DeltaWriter, PAGE};
 use super::own::OwnMemory;
-use super::{FORMAT, Layers, MAX_DELTAS, Part, Paths, SKETCH, Sketch, link_or_copy};
+use super::{FORMAT, Layers, MAX_DELTAS, Part, Paths, SKETCH, Sketch, link, link_or_copy};
 use crate::command::{DISK_NODE, DiskDurability, FIRST_LATER_SET, overlay_node};
 use crate::error::Error;
 use crate::host::hex;
@@ -29,6 +30,14 @@ use crate::template::{Binding, Template};
 
 /// More than the devices of any VM take: 60 to 80 KB.
 const STATE_ROOM: u64 = 512 << 10;
+
+/// Captures of one VM that are stored as what has changed since; then all of it is stored again, so that
+/// it can be captured as often as one likes.
+const SEVERAL: usize = 16;
+/// What a capture leaves of the room there is, in bytes: the box goes on writing.
+const SPARE: u64 = 16 << 20;
+/// How long a VM that does not answer may take to be killed.
+const END: Duration = Duration::from_secs(10);
 
 /// What is known of a VM that can be captured.
 #[derive(Debug)]
@@ -114,8 +123,19 @@ pub(crate) async fn capture(
 ) -> Result<Captured, Error> {
     let limit = Limit::of(request.within);
     let paths = Paths::of(request.directory);
+    if origin.layers.deltas.len() - origin.layers.mapped >= SEVERAL {
+        // All that is the VM's own is stored once more, and what comes later differs from that.
+        origin.layers.deltas.truncate(origin.layers.mapped);
+    }
     let memory = match request.part {
-        Part::Everything => Some(MemoryFiles::make(&paths, origin)?),
+        Part::Everything => {
+            let pid = process.pid();
+            let own = OwnMemory::find(pid, &origin.ram).and_then(|memory| memory.own());
+            let own = own.map_err(|source| Error::OwnMemory { pid, source })?;
+            // All that takes room is there before the VM stands still, or found not to fit.
+            link_older(&paths, &origin.layers, own.len() as u64 * PAGE as u64)?;
+            Some(MemoryFiles::make(&paths, origin)?)
+        }
         Part::Disk => None,
     };
     let mut sets = Sets { first: FIRST_LATER_SET + origin.later, added: 0 };
@@ -138,16 +158,26 @@ pub(crate) async fn capture(
         }
     };
     let began = Instant::now();
-    process.during("stand still", limit, qmp.execute(Command::plain("stop"))).await?;
-    let still = Still { process, qmp, origin, limit };
-    let result = still.capture(&node, memory, request.switch).await;
+    let stopped = process.during("stand still", limit, qmp.execute(Command::plain("stop"))).await;
+    let result = match stopped {
+        Ok(_) => {
+            let still = Still { process, qmp, origin, limit };
+            still.capture(&node, memory, request.switch).await
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(wedged @ Error::VmWedged { .. }) = result {
+        return Err(given_up(process, wedged).await);
+    }
     let goes_on = process.during("go on", limit, qmp.execute(Command::plain("cont"))).await;
     let pause = began.elapsed();
+    if let Err(error) = goes_on {
+        return Err(given_up(process, error).await);
+    }
     if result.is_err() {
         forget_overlay(qmp, &node).await;
     }
     sets.forget(qmp).await;
-    goes_on?;
     let delta = result?;
     origin.node = node;
     let mut pages = 0;
@@ -157,6 +187,14 @@ pub(crate) async fn capture(
         write_down(&paths, origin, request.mark)?;
     }
     Ok(Captured { pause, pages })
+}
+
+/// Ends a VM of which nobody knows any more whether it runs and what it writes to. Its disk is right: the
+/// overlay is the disk by then, or was not touched.
+async fn given_up(process: &mut Process, error: Error) -> Error {
+    // That it could not be ended is found by who ends boxes.
+    let _ = process.end(END).await;
+    error
 }
 
 async fn forget_overlay(qmp: &mut Qmp, node: &str) {
@@ -245,9 +283,14 @@ impl Still<'_> {
         switch(DiskSwitch::Over).map_err(&switched)?;
         let over = json!({ "node": origin.node, "overlay": node });
         let taken = qmp.execute(Command::with("blockdev-snapshot", over));
-        if let Err(error) = process.during("take a disk over its disk", limit, taken).await {
-            switch(DiskSwitch::Back).map_err(switched)?;
-            return Err(error);
+        match process.during("take a disk over its disk", limit, taken).await {
+            Ok(_) => {}
+            // It may yet do it, or have done it.
+            Err(wedged @ Error::VmWedged { .. }) => return Err(wedged),
+            Err(error) => {
+                switch(DiskSwitch::Back).map_err(switched)?;
+                return Err(error);
+            }
         }
         Ok(delta)
     }
@@ -315,17 +358,38 @@ fn changed(pages: &[u32], bytes: &mut [u8], captured: &[Arc<Delta>]) -> io::Resu
     Ok(changed)
 }
 
-/// Completes the directory with what was there before.
-fn write_down(paths: &Paths, origin: &Origin, mark: [u8; 16]) -> Result<(), Error> {
-    let Layers { base, base_content, deltas, .. } = &origin.layers;
+/// Gives the directory what was there before, and makes sure that there is room for `more` bytes beside the
+/// box, which writes on.
+fn link_older(paths: &Paths, layers: &Layers, more: u64) -> Result<(), Error> {
     let link = |file: &File, path: std::path::PathBuf| {
+        room(&paths.0, 0)?;
+        if link(file, &path).is_ok() {
+            return Ok(());
+        }
+        let takes = file.metadata().map_or(0, |meta| meta.blocks() * 512);
+        room(&paths.0, takes)?;
         link_or_copy(file, &path).map_err(Error::io("make", path))
     };
-    link(base, paths.named("base"))?;
-    let older = &deltas[..deltas.len() - 1];
-    for (number, delta) in older.iter().enumerate() {
+    link(&layers.base, paths.named("base"))?;
+    for (number, delta) in layers.deltas.iter().enumerate() {
         link(delta.file(), paths.delta(number))?;
     }
+    room(&paths.0, more)
+}
+
+/// Whether so many bytes fit, and the box still has something to write to.
+fn room(dir: &Path, bytes: u64) -> Result<(), Error> {
+    let failed = Error::io("write", dir);
+    let free = rustix::fs::statvfs(dir).map_err(|errno| failed(errno.into()))?;
+    match free.f_bavail * free.f_frsize >= bytes + SPARE {
+        true => Ok(()),
+        false => Err(failed(Errno::NOSPC.into())),
+    }
+}
+
+/// Completes the directory with what it was captured with.
+fn write_down(paths: &Paths, origin: &Origin, mark: [u8; 16]) -> Result<(), Error> {
+    let Layers { base_content, deltas, .. } = &origin.layers;
     let sketch = Sketch {
         format: FORMAT,
         binding: origin.binding.clone(),

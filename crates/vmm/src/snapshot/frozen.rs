@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,9 @@ use crate::restore::{Memory, RestoreRequest, Thawed, thaw};
 use crate::sparse;
 use crate::template::{Content, Zeros, blocking, content};
 use crate::vm::Vm;
+
+/// Counts memories that this process has made whole, so that no two are made in one file.
+static MADE: AtomicU64 = AtomicU64::new(0);
 
 /// How much the host's clock may differ from what the guest was told, in parts per million.
 const CLOCK_PPM: u64 = 200;
@@ -323,7 +327,7 @@ fn whole(paths: &Paths, layers: &Layers) -> Result<File, Error> {
         return File::open(&path).map_err(Error::io("open", path));
     }
     // Under another name, so that nobody maps half of it; of two that make it at once either one's is it.
-    let fresh = paths.named(&format!("ram.{}", std::process::id()));
+    let fresh = paths.named(&format!("ram.{}.{}", std::process::id(), MADE.fetch_add(1, Relaxed)));
     // Left by one that was killed and had our number.
     let _ = fs::remove_file(&fresh);
     let result = make(&fresh, layers).and_then(|file| {

@@ -133,14 +133,38 @@ pub fn link_layers(layers: &[PathBuf], dir: &Path) -> Result<(), (PathBuf, io::E
 /// # Errors
 /// When neither can be.
 pub fn link_or_copy(file: &File, path: &Path) -> io::Result<()> {
-    let own = format!("/proc/self/fd/{}", file.as_raw_fd());
-    if linkat(CWD, own, CWD, path, AtFlags::SYMLINK_FOLLOW).is_ok() {
+    if link(file, path).is_ok() {
         return Ok(());
     }
     // It was deleted, is on another file system, or is somebody else's.
     let copy = File::options().read(true).write(true).create_new(true).open(path)?;
     let extents = sparse::extents(file, 1 << 22)?;
     sparse::copy(file, &extents, &copy, file.metadata()?.len())
+}
+
+/// Gives an open file another name.
+fn link(file: &File, path: &Path) -> io::Result<()> {
+    let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(linkat(CWD, own, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+/// Gives what a memory is restored from to another directory, which is made: so a box needs nothing of where
+/// it was captured to.
+///
+/// # Errors
+/// With the path that could not be made, and why.
+pub fn lend_memory(from: &Path, to: &Path) -> Result<(), (PathBuf, io::Error)> {
+    let made = fs::create_dir(to).and_then(|()| fs::read_dir(from));
+    let entries = made.map_err(|error| (to.to_owned(), error))?;
+    for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
+        let memory = ["state", "base", SKETCH, "ram", "ram.made"].contains(&name.as_str());
+        if memory || name.starts_with("pages.") {
+            let path = to.join(&name);
+            let linked = File::open(from.join(&name)).and_then(|file| link_or_copy(&file, &path));
+            linked.map_err(|error| (path, error))?;
+        }
+    }
+    Ok(())
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {
