@@ -150,8 +150,10 @@ fn h3_a_vm_that_can_not_be_reaped_is_named_and_its_box_stays_until_it_can() {
     live.shim.is_alive();
     assert!(record().contains("running") || record().contains("stopping"), "{}", record());
     assert!(lab.box_folder(&id).join("disk").exists());
-    let refused = lab.boxwood(["start", "web"]).output();
-    assert_eq!(refused.code(), Some(125), "{refused:?}");
+    // It runs as far as anybody knows, or can't be started; no second VM is.
+    let again = lab.boxwood(["start", "web"]).output();
+    assert!([Some(0), Some(125)].contains(&again.code()), "{again:?}");
+    assert_eq!(lab.live("web").qemu.pid, live.qemu.pid);
     group.set("freezer.state", "THAWED");
     live.qemu.is_gone_soon();
     lab.boxwood(["rm", "-f", "web"]).output().exits(0);
