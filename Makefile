@@ -10,6 +10,8 @@
 PREFIX ?= /usr/local
 GUEST_TARGET := x86_64-unknown-linux-gnu
 BOXWOOD := target/release/boxwood
+# The guest lives in the memory of every box.
+SMALL := CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
 GUEST := target/$(GUEST_TARGET)/release/boxwood-guest
 # Tests share one store, so that the kernel is fetched and templates are baked once.
 TEST_STORE := $(CURDIR)/target/test-store
@@ -24,7 +26,7 @@ test: deps-test build check unit fuzz vm rest
 
 build: deps
 	scripts/cargo build --release --locked -p boxwood-cli
-	RUSTFLAGS="-C target-feature=+crt-static" scripts/cargo build --release --locked \
+	$(SMALL) RUSTFLAGS="-C target-feature=+crt-static" scripts/cargo build --release --locked \
 		-p boxwood-guest --target $(GUEST_TARGET)
 
 deps:

@@ -13,6 +13,10 @@ use crate::sessions::LIMIT;
 
 /// Kits that are kept: as many sessions as may come at once and find everything ready.
 const KITS: usize = 8;
+/// The same where there is little memory: each takes some of it, and a box must boot.
+const FEW_KITS: usize = 2;
+/// Below this much memory there is little, in bytes.
+const LITTLE: u64 = 96 << 20;
 /// Sessions that are over and wait to be put away; with more it is not put off any longer.
 const SPENT: usize = 16;
 /// How long nothing has to happen before a kit is made beside sessions that run: longer than a short
@@ -42,14 +46,19 @@ pub(crate) struct Kits {
     spent: Vec<Session>,
     /// The last one could not be made: it is not tried again before a session has ended.
     stuck: bool,
+    /// How many are kept.
+    wanted: usize,
 }
 
 impl Kits {
     /// Makes the first ones, for the slots behind main's.
     pub(crate) fn new(machine: &mut Machine) -> Result<Self, Fault> {
-        let slots = MAIN_SLOT + 1..=MAIN_SLOT + KITS;
+        let memory = rustix::system::sysinfo();
+        let memory = memory.totalram as u64 * u64::from(memory.mem_unit);
+        let wanted = if memory < LITTLE { FEW_KITS } else { KITS };
+        let slots = MAIN_SLOT + 1..=MAIN_SLOT + wanted;
         let ready = slots.map(|slot| Kit::new(machine, slot)).collect::<Result<_, _>>()?;
-        Ok(Kits { ready, spent: Vec::new(), stuck: false })
+        Ok(Kits { ready, spent: Vec::new(), stuck: false, wanted })
     }
 }
 
@@ -90,7 +99,7 @@ impl Guest {
     /// something to do.
     pub(crate) fn quiet(&self) -> Option<Duration> {
         let alive = matches!(self.main, Main::Alive { .. });
-        let more = alive && !self.kits.stuck && self.kits.ready.len() < KITS;
+        let more = alive && !self.kits.stuck && self.kits.ready.len() < self.kits.wanted;
         if !more && self.kits.spent.is_empty() {
             return None;
         }

@@ -104,6 +104,7 @@ fn prepare(port: &Port) -> Result<(Machine, Kits), Fault> {
     let mut machine = Machine { disks, poll, reaper, prepared, identity, pipes: Some(pipes) };
     let kits = Kits::new(&mut machine)?;
     boot::warm::warm_up()?;
+    boot::priority()?;
     Ok((machine, kits))
 }
 

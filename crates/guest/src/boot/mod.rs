@@ -39,10 +39,15 @@ pub(crate) fn interval_timer() -> Result<(), Fault> {
     }
 }
 
+/// Goes before the box's processes. Not while it boots: then it would go before the kernel's own threads,
+/// and what those are to free would still be taken.
+pub(crate) fn priority() -> Result<(), Fault> {
+    sys::go_first().step("go before other processes")
+}
+
 /// What the box's processes inherit from PID 1: limits as Docker 25 and later gives them (systemd's
 /// defaults), a umask, and default signals.
 pub(crate) fn inheritance() -> Result<(), Fault> {
-    sys::go_first().step("go before other processes")?;
     let files = Rlimit { current: Some(1024), maximum: Some(524_288) };
     rustix::process::setrlimit(Resource::Nofile, files).step("set the limit of open files")?;
     let processes = Rlimit { current: None, maximum: None };
