@@ -22,7 +22,7 @@ run: deps build
 	$(BOXWOOD) setup
 	@scripts/first-box $(BOXWOOD)
 
-test: deps-test build check unit fuzz vm rest
+test: deps-test build check unit fuzz vm
 
 build: deps
 	scripts/cargo build --release --locked -p boxwood-cli

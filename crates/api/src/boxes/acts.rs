@@ -61,7 +61,11 @@ pub struct RenameBox {
 #[into_params(parameter_in = Query)]
 pub struct WaitBox {
     /// Milliseconds until an answer comes that the box has not ended: for ever.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::strict::in_query"
+    )]
     #[param(required = false, minimum = 0, maximum = 31_536_000_000_i64)]
     pub timeout_ms: Option<u64>,
 }

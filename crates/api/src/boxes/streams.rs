@@ -30,7 +30,11 @@ pub struct Logs {
     #[param(required = false)]
     pub timestamps: bool,
     /// Only the last so many lines of what there is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::strict::in_query"
+    )]
     #[param(required = false, minimum = 0, maximum = 1_000_000_000_000_i64)]
     pub tail: Option<u64>,
     /// Leave out what was written before this time (RFC 3339).
