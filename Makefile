@@ -2,6 +2,7 @@
 #
 #   make run     from nothing to a first box
 #   make test    the same, then every check and test
+#   make rest    everything that the API's document allows, asked of a real daemon
 #   make fuzz FUZZ_SECONDS=600
 #                anything into every decoder of the protocols
 #   make bench   how fast it is here, beside ctr and podman when they are installed

@@ -147,6 +147,7 @@ async fn show(
 ) -> anyhow::Result<ExitCode> {
     loop {
         let before = look().await?;
+        // A rate is measured over time: there is no event when a VM takes more.
         tokio::time::sleep(PERIOD).await;
         let rows: Vec<Value> =
             look().await?.iter().map(|now| row(now, before_of(&before, now), args)).collect();
