@@ -37,6 +37,8 @@ use crate::told::Told;
 const RESTORE: Duration = Duration::from_secs(60);
 /// How long a VM that is not wanted any more may take to end.
 const END: Duration = Duration::from_secs(20);
+/// How long a client may take to say what it wants.
+const SPEAK: Duration = Duration::from_secs(5);
 /// Descriptors that come with a claim.
 const GIVEN: usize = 5;
 
@@ -182,7 +184,9 @@ async fn ask(control: &mut Stream, request: &ControlRequest) -> Result<ControlRe
 async fn claimed(listener: &UnixListener) -> Option<Claimed> {
     loop {
         let Ok((client, _)) = listener.accept().await else { return None };
-        match hear(&client).await {
+        // Who has connected speaks at once, or keeps others from being heard.
+        let heard = tokio::time::timeout(SPEAK, hear(&client)).await;
+        match heard.ok().flatten() {
             Some((MemberRequest::Wait, _)) => answer(&client).await,
             Some((MemberRequest::Dismiss, _)) => {
                 answer(&client).await;
