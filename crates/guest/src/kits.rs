@@ -12,7 +12,7 @@ use crate::session::stdio::Pipes;
 use crate::sessions::LIMIT;
 
 /// Kits that are kept: as many sessions as may come at once and find everything ready.
-const KITS: usize = 8;
+const KITS: usize = 10;
 /// The same where there is little memory: each takes some of it, and a box must boot.
 const FEW_KITS: usize = 2;
 /// Below this much memory there is little, in bytes.

@@ -78,7 +78,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(StateError::io("read", path)(source)),
     };
-    let mut bytes = Vec::new();
+    // Records and specs are shorter: one read.
+    let mut bytes = Vec::with_capacity(4096);
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(StateError::io("read", path))?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(StateError::TooLarge { path: path.to_owned(), limit: MAX_FILE });

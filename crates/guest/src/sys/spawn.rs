@@ -368,8 +368,11 @@ fn until_nul(path: &[u8]) -> Result<&CStr, Errno> {
 
 fn take_rights(program: &Program<'_>) -> Result<(), Errno> {
     rustix::thread::set_thread_groups(program.groups)?;
-    rustix::thread::set_thread_gid(program.gid)?;
-    rustix::thread::set_thread_uid(program.uid)
+    // The child is root in root's group already.
+    if !program.gid.is_root() {
+        rustix::thread::set_thread_gid(program.gid)?;
+    }
+    if program.uid.is_root() { Ok(()) } else { rustix::thread::set_thread_uid(program.uid) }
 }
 
 /// Tries the candidates as Docker's runtime does: one that is missing, a directory, or not
