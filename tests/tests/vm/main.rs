@@ -42,6 +42,7 @@ mod restarting;
 mod restoring;
 mod results;
 mod snapshot_disks;
+mod snapshot_failpoints;
 mod snapshot_files;
 mod snapshots;
 mod streams;
