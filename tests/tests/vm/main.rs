@@ -29,6 +29,7 @@ mod metrics;
 mod ordinary_user;
 mod owners;
 mod pausing;
+mod pool_failpoints;
 mod pools;
 mod rebirth;
 mod resources;
