@@ -1,8 +1,5 @@
 //! `create`: a box's directory, complete and not started.
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
-
 use boxwood_setup::BlankDisk;
 use boxwood_state::events::Action;
 use boxwood_state::{BoxDir, BoxSpec, NewBox, StateError, failpoint};
@@ -92,11 +89,10 @@ impl Runtime {
     }
 }
 
-/// Makes a box's disk.
+/// Makes a box's disk: all of it, or none.
 pub(crate) fn make_disk(dir: &BoxDir, blank: &BlankDisk) -> Result<(), Error> {
-    let path = dir.disk();
-    let mut options = File::options();
-    options.read(true).write(true).create_new(true).mode(0o600);
-    let disk = options.open(&path).map_err(|source| Error::Disk { path, source })?;
-    Ok(blank.copy_to(&disk)?)
+    let disk = dir.new_overlay()?;
+    blank.copy_to(&disk)?;
+    failpoint("create: disk written");
+    dir.take_new_disk().map_err(|source| Error::Disk { path: dir.disk(), source })
 }

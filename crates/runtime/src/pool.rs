@@ -5,7 +5,7 @@
 //! image starts as without a pool, and the pool turns to that image.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use boxwood_setup::BlankDisk;
 use boxwood_shim as shim;
 use boxwood_state::clock::Moment;
-use boxwood_state::{BoxDir, ImageRef, Member, MemberRequest, MemberSpec, PoolShape};
+use boxwood_state::{BoxDir, ImageRef, Member, MemberRequest, MemberSpec, PoolShape, failpoint};
 use boxwood_types::{BoxId, Shape};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tokio::io::{AsyncReadExt, Interest};
@@ -89,6 +89,7 @@ impl Runtime {
                 config.shapes.push(PoolShape { shape, count, image });
             }
             self.home.write_pool_config(&config)?;
+            failpoint("pool: wish written");
             self.home.sweep_pool()?;
             self.fill(request.shape, request.count, wanted.as_ref())?
         };
@@ -131,6 +132,7 @@ impl Runtime {
         let members = self.home.members().ok()?;
         let seat = members.into_iter().filter(fits).find_map(|member| {
             let claim = member.try_claim().ok()??;
+            failpoint("pool: vm found");
             let blank = prepared.blank.clone();
             Some(Seat { member, blank, runtime: self.clone(), _claim: claim })
         });
@@ -201,6 +203,7 @@ impl Runtime {
         let spec =
             MemberSpec { id: BoxId::from_random(random), created: Moment::now(), ..like.clone() };
         let (member, lock, listener) = self.home.new_member(&spec)?;
+        failpoint("pool: member made");
         let started = || -> Result<(), Error> {
             let failed = |source| Error::Spawn { id: spec.id.clone(), source };
             let template = &spec.template;
@@ -210,6 +213,7 @@ impl Runtime {
             let mut options = File::options();
             options.read(true).write(true).create_new(true);
             blank.copy_to(&options.open(member.disk()).map_err(failed)?)?;
+            failpoint("pool: member has a disk");
             let mut command = Command::new(&self.shim);
             command.arg(shim::WARM_VERB).arg(self.home.root()).arg(spec.id.as_str());
             command.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/");
@@ -217,6 +221,7 @@ impl Runtime {
             sys::spawn_detached(command, &[lock.into(), listener.into()]).map_err(failed)
         };
         started().inspect_err(|_| member.remove())?;
+        failpoint("pool: member started");
         Ok(member)
     }
 
@@ -278,7 +283,8 @@ impl Seat {
     ) -> Result<Seated, Error> {
         let mut given: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
         given.push(complaints.as_fd());
-        let claimed = tell(&self.member, &MemberRequest::Claim(id.clone()), &given);
+        let claimed = claim(&self.member, id, &given);
+        failpoint("pool: vm claimed");
         if claimed.is_err() {
             make_disk(dir, &self.blank)?;
         }
@@ -299,21 +305,30 @@ impl Seat {
         let others = others.iter().filter(|other| {
             other.spec.shape == spec.shape && other.spec.id != spec.id && other.is_alive()
         });
-        if others.count() < one.count as usize {
-            runtime.warm_one(spec)?;
-        }
-        Ok(())
+        // Also of those whom somebody claimed who was killed before he came to this.
+        (others.count()..one.count as usize).try_for_each(|_| runtime.warm_one(spec).map(drop))
     }
 }
 
-/// Sends a request with descriptors and waits for the answer; blocks, for a moment.
-fn tell(member: &Member, request: &MemberRequest, given: &[BorrowedFd<'_>]) -> io::Result<()> {
-    use std::io::Read;
+/// Makes a VM a box's. Its shim is the box's once it has heard that its answer has come: who has given up on it
+/// starts the box without, and two shims of one box must not be.
+fn claim(member: &Member, id: &BoxId, given: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut socket = tell(member, &MemberRequest::Claim(id.clone()), given)?;
+    failpoint("pool: claim answered");
+    socket.write_all(&[1])
+}
 
+/// Sends a request with descriptors and waits for the answer; blocks, for a moment.
+fn tell(
+    member: &Member,
+    request: &MemberRequest,
+    given: &[BorrowedFd<'_>],
+) -> io::Result<std::os::unix::net::UnixStream> {
     let mut socket = std::os::unix::net::UnixStream::connect(member.socket())?;
     socket.set_read_timeout(Some(ANSWER))?;
     send(socket.as_fd(), request, given)?;
-    socket.read_exact(&mut [0])
+    socket.read_exact(&mut [0])?;
+    Ok(socket)
 }
 
 /// The same for who has something else to do meanwhile.

@@ -37,6 +37,7 @@ impl Runtime {
         for id in self.home.ids()? {
             if let Some(dir) = self.home.get(&id)? {
                 let _ = self.record(&dir);
+                let _ = self.settle_disk(&dir);
             }
         }
         self.home.sweep_snapshots()?;
@@ -45,6 +46,18 @@ impl Runtime {
             self.home.sweep_pool()?;
         }
         Ok(self.home.sweep()?)
+    }
+
+    /// Takes away what was to be a disk of a box whose owner was killed meanwhile.
+    fn settle_disk(&self, dir: &BoxDir) -> Result<(), StateError> {
+        if dir.is_settled() {
+            return Ok(());
+        }
+        let _alone = self.home.recovering()?;
+        match dir.look_unowned()? {
+            Some(_unowned) => dir.settle_disk(),
+            None => Ok(()),
+        }
     }
 
     /// One at a time, and while nobody can become the owner.
@@ -56,7 +69,9 @@ impl Runtime {
             return Ok(Some(record));
         }
         let spec = dir.spec()?;
-        if spec.after_exit == AfterExit::Remove && is_lost(&record, &spec) {
+        // Who was making it was killed before it was whole.
+        let half_made = record.state == BoxState::Created && !dir.has_disk()?;
+        if half_made || spec.after_exit == AfterExit::Remove && is_lost(&record, &spec) {
             count_vanished(dir, &record);
             self.home.remove(dir)?;
             self.announce_lost(&record, &spec);

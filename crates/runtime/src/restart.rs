@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use boxwood_state::{BoxDir, Client, Owner, StateError, failpoint};
+use boxwood_types::BoxState;
 
 use crate::{Error, Progress, Runtime, Start, start::Held};
 
@@ -46,6 +47,11 @@ impl Runtime {
         if state.is_live() {
             return Err(running(state));
         }
+        if state == BoxState::Created && !listed.dir.has_disk()? {
+            // Who was making it was killed a moment ago: it never came to be.
+            self.home.remove(&listed.dir)?;
+            return Err(StateError::NoSuchBox(name.to_owned()).into());
+        }
         // Before anything that takes time: who wants something of the box meanwhile is heard by the
         // shim, or hung up on if there will be none.
         let owner = Owner { lock, listener: listed.dir.listen()? };
@@ -56,8 +62,10 @@ impl Runtime {
         let spec = self.home.change_spec(&listed.dir, |spec| {
             spec.template = prepared.template;
             spec.again = Some(prepared.again);
-            // What it went on from once is not what it is now.
-            spec.snapshot = None;
+            if state != BoxState::Created {
+                // What it went on from once is not what it is now.
+                spec.snapshot = None;
+            }
             spec.client = client;
         })?;
         failpoint("start again: spec written");

@@ -9,7 +9,7 @@ use boxwood_state::clock::Moment;
 use boxwood_state::events::Action;
 use boxwood_state::{
     AfterExit, BoxSpec, Client, Fresh, Snapshot, SnapshotInfo, SnapshotMade, SnapshotPart,
-    SnapshotRef, Text,
+    SnapshotRef, Text, failpoint,
 };
 use boxwood_types::{BoxId, BoxName, RestartPolicy};
 use boxwood_vmm::snapshot::{Frozen, layer, lend_memory, link_or_copy};
@@ -63,6 +63,7 @@ impl Runtime {
         request: &RestoreRequest,
     ) -> Result<Held, Error> {
         request.check()?;
+        self.recover()?;
         let (directory, cache) = (&snapshot.directory, self.locations.cache());
         let source = self.source(&snapshot.info)?;
         // Whatever is wrong with it is found before there is a box, and its memory is made whole.
@@ -70,6 +71,7 @@ impl Runtime {
         let accelerator = boxwood_vmm::probe(&cache)?.accelerator;
         let engine = Engine::find(accelerator, &cache)?;
         frozen.fits(&engine, accelerator, directory)?;
+        failpoint("restore: snapshot checked");
         self.go_on((directory, Some(SnapshotMade::Sealed)), &source, request)
     }
 
@@ -83,6 +85,7 @@ impl Runtime {
         request: &RestoreRequest,
     ) -> Result<Held, Error> {
         request.check()?;
+        self.recover()?;
         let mut source = self.source(&snapshot.info)?;
         Frozen::check_disk(&snapshot.directory).await?;
         let template = self.template_again(&source).await?;
@@ -95,9 +98,12 @@ impl Runtime {
     /// # Errors
     /// When it could not be captured.
     pub async fn fork(&self, listed: &Listed) -> Result<Fork, Error> {
+        self.recover()?;
         let Capture { fresh, info } = self.capture(listed, SnapshotPart::Everything).await?;
+        failpoint("fork: captured");
         // Once for all children.
         Frozen::open_fresh(fresh.directory()).await?;
+        failpoint("fork: memory made");
         Ok(Fork { fresh, info })
     }
 
@@ -152,11 +158,14 @@ impl Runtime {
         })?;
         let (dir, owner) = new.into_parts()?;
         let held = Held { dir, spec, owner, seat: None };
-        let given = give_disk(&held, directory).and_then(|()| match made {
+        // With its disk it can be started, so that is the last.
+        let lent = match made {
             Some(SnapshotMade::Fresh) => lend_memory(directory, &held.dir.memory())
                 .map_err(|(path, source)| Error::Disk { path, source }),
             _ => Ok(()),
-        });
+        };
+        failpoint("restore: memory lent");
+        let given = lent.and_then(|()| give_disk(&held, directory));
         match given {
             Ok(()) => {
                 self.home.announce(&held.spec, &Action::Create);
@@ -211,7 +220,8 @@ fn give_disk(held: &Held, directory: &Path) -> Result<(), Error> {
         let path = path.to_owned();
         move |source| Error::Disk { path, source }
     };
-    let layers = held.dir.make_layers()?;
+    let layers = held.dir.begin_layers()?;
+    failpoint("restore: disk begun");
     for number in 0.. {
         let from = layer(directory, number);
         if !from.exists() {
@@ -221,9 +231,12 @@ fn give_disk(held: &Held, directory: &Path) -> Result<(), Error> {
         let linked = File::open(&from).and_then(|file| link_or_copy(&file, &to));
         linked.map_err(failed(&to))?;
     }
+    failpoint("restore: layers given");
     let overlay = held.dir.new_overlay()?;
+    failpoint("restore: overlay begun");
     make_overlay(&overlay).map_err(failed(&held.dir.disk()))?;
-    // With layers and no disk, it is the disk.
-    held.dir.disk_files()?;
+    failpoint("restore: overlay made");
+    held.dir.take_layers().map_err(failed(&held.dir.disk()))?;
+    failpoint("restore: disk given");
     Ok(())
 }

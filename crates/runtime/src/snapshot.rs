@@ -6,7 +6,7 @@ use std::time::Duration;
 use boxwood_state::clock::Moment;
 use boxwood_state::control::{Reply, Request};
 use boxwood_state::{
-    BoxSpec, Fresh, SNAPSHOT_INFO, Snapshot, SnapshotInfo, SnapshotPart, StateError,
+    BoxSpec, Fresh, SNAPSHOT_INFO, Snapshot, SnapshotInfo, SnapshotPart, StateError, failpoint,
 };
 use boxwood_types::{BoxId, BoxName, BoxState};
 use boxwood_vmm::snapshot::{Frozen, link_layers, seal};
@@ -48,7 +48,9 @@ impl Runtime {
         };
         info.name = name.clone();
         fresh.describe(&info)?;
+        failpoint("snapshot: described");
         seal(fresh.directory(), &[SNAPSHOT_INFO]).await?;
+        failpoint("snapshot: sealed");
         let directory = self.home.publish_snapshot(fresh, name)?;
         Ok(Snapshot { directory, info })
     }
@@ -71,10 +73,12 @@ impl Runtime {
         let request = Request::Capture { token: capture.fresh.token().to_owned(), part };
         let asked = shim_client::ask(&listed.dir, &request).await?;
         let Some((mut reader, _writer)) = asked else { return Err(not_running()) };
+        failpoint("snapshot: shim asked");
         match in_time(&listed.dir, CAPTURE, reader.next()).await? {
             Some(FromShim::Reply(Reply::Captured { pause_us, pages })) => {
                 capture.info.pause_us = pause_us;
                 capture.info.pages = pages;
+                failpoint("snapshot: captured");
                 Ok(capture)
             }
             Some(FromShim::Reply(Reply::Refused { state, message })) => {
@@ -106,10 +110,12 @@ impl Runtime {
         let capture = self.begin(spec, SnapshotPart::Disk)?;
         let failed = |path: PathBuf, source| Error::Disk { path, source };
         let overlay = dir.new_overlay()?;
+        failpoint("snapshot: overlay made");
         make_overlay(&overlay)
             .and_then(|()| overlay.sync_all())
             .and_then(|()| dir.push_overlay())
             .map_err(|source| failed(dir.disk(), source))?;
+        failpoint("snapshot: disk switched");
         let linked = link_layers(&dir.disk_files()?.below, capture.fresh.directory());
         linked.map_err(|(path, source)| failed(path, source))?;
         Ok(capture)
@@ -121,6 +127,7 @@ impl Runtime {
         getrandom::fill(&mut random).map_err(Error::Random)?;
         let id = BoxId::from_random(random);
         let fresh = self.home.new_snapshot(&id)?;
+        failpoint("snapshot: directory made");
         let info = SnapshotInfo {
             name: spec.name.clone(),
             id,
@@ -146,6 +153,7 @@ impl Runtime {
     /// # Errors
     /// When the home can't be read.
     pub fn snapshots(&self, broken: &mut dyn FnMut(Error)) -> Result<Vec<Snapshot>, Error> {
+        self.recover()?;
         let (snapshots, errors) = self.home.all_snapshots()?;
         errors.into_iter().for_each(|error| broken(error.into()));
         Ok(snapshots)

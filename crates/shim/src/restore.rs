@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use boxwood_state::{AfterExit, SnapshotMade, SnapshotRef, TemplateRef};
+use boxwood_state::{AfterExit, SnapshotMade, SnapshotRef, TemplateRef, failpoint};
 use boxwood_types::chain;
 use boxwood_vmm::snapshot::Frozen;
 use boxwood_vmm::{Disk, DiskDurability, QemuUser, RestoreRequest, Template, Templates, Vm};
@@ -63,6 +63,7 @@ async fn thaw(
     };
     let frozen = frozen.map_err(|error| chain(&error))?;
     supervisor.run.steps.mark("snapshot found");
+    failpoint("shim: snapshot found");
     let mark = frozen.mark().map(Mark);
     let began = std::time::Instant::now();
     let vm = frozen.restore(request).await.map_err(|error| chain(&error))?;

@@ -13,14 +13,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use boxwood_state::metrics::Counters;
-use boxwood_state::{Home, Member, MemberRequest, StateError, control};
+use boxwood_state::{Home, Member, MemberRequest, StateError, control, failpoint};
 use boxwood_types::{BoxId, chain};
 use boxwood_vmm::{Disk, DiskDurability, QemuUser, RestoreRequest, Templates, Vm};
 use boxwood_wire::frame::{self, CONTROL_PORT};
 use boxwood_wire::message::{ControlReply, ControlRequest};
 use boxwood_wire::preface::Mark;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use tokio::io::Interest;
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::Remake;
@@ -66,6 +66,7 @@ pub(crate) async fn wait(home: &Path, id: &BoxId, warmth: Warmth) -> Result<(), 
     let member = opened.member(id)?.ok_or_else(gone)?;
     // However it ends, nothing is left of it.
     let member = Leftovers(member);
+    failpoint("warm: begun");
     let mut told = Told::listen().map_err(system("listen for signals"))?;
     let listener = std::os::unix::net::UnixListener::from(warmth.listener);
     listener.set_nonblocking(true).map_err(system("listen"))?;
@@ -73,8 +74,11 @@ pub(crate) async fn wait(home: &Path, id: &BoxId, warmth: Warmth) -> Result<(), 
     let (run, console) = Run::begin(Instant::now()).map_err(system("open the console"))?;
     let failed = |why: String| LaunchError::System("make a warm box", io::Error::other(why));
     let mut restored = restore(&member.0, console).await.map_err(failed)?;
+    failpoint("warm: vm restored");
     exercise(&mut restored).await.map_err(failed)?;
+    failpoint("warm: exercised");
     member.0.make_ready()?;
+    failpoint("warm: ready");
     let claimed = tokio::select! {
         claimed = claimed(&listener) => claimed,
         // Nobody is waiting for it.
@@ -82,19 +86,36 @@ pub(crate) async fn wait(home: &Path, id: &BoxId, warmth: Warmth) -> Result<(), 
         () = told.stop() => None,
     };
     drop(listener);
-    let Some(Claimed { id: own, given, client }) = claimed else {
+    let Some(Claimed { id: own, given, mut client }) = claimed else {
         end(restored.vm).await;
         return Ok(());
     };
+    failpoint("warm: claim heard");
     // It runs already: a VM that has died this moment does not say so. Who claims it then hears nothing, and
     // starts without it.
     restored.vm.resume().await.map_err(|error| failed(chain(&error)))?;
     answer(&client).await;
+    failpoint("warm: claim answered");
+    // Who did not wait for the answer has begun without it, and hangs up: as who was killed does.
+    let mut word = [0];
+    let heard = tokio::select! {
+        heard = client.read_exact(&mut word) => heard.is_ok(),
+        () = told.stop() => false,
+    };
+    if !heard {
+        // Its box is nobody's.
+        drop(given);
+        end(restored.vm).await;
+        return Ok(());
+    }
+    failpoint("warm: claimed");
     let [starter, lock, alive, control, complaints] = given;
     rustix::stdio::dup2_stderr(&complaints).map_err(|errno| system("complain")(errno.into()))?;
     let dir = opened.get(&own)?.ok_or_else(gone)?;
     std::fs::rename(member.0.disk(), dir.disk()).map_err(system("take its disk along"))?;
+    failpoint("warm: disk taken along");
     drop(member);
+    failpoint("warm: member gone");
     drop(warmth.lock);
     drop(told);
     let mut run = run;

@@ -200,12 +200,42 @@ impl BoxDir {
         disk::files(&self.path).map_err(StateError::io("read the disk in", &self.path))
     }
 
-    /// Makes an empty file that is to be an overlay of the disk.
+    /// Whether the box has a disk: one that is being made has none until that is whole.
+    ///
+    /// # Errors
+    /// When a switch of its files was cut off and can't be completed.
+    pub fn has_disk(&self) -> Result<bool, StateError> {
+        Ok(self.disk_files()?.top.exists())
+    }
+
+    /// Whether nobody is about to give the box another disk, or was when he was killed. Cheap.
+    pub fn is_settled(&self) -> bool {
+        disk::is_settled(&self.path)
+    }
+
+    /// Completes what became of a disk whose owner was killed, and takes away the rest. Only the one who
+    /// keeps others from becoming the owner does.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn settle_disk(&self) -> Result<(), StateError> {
+        disk::settle(&self.path).map_err(StateError::io("tidy up the disk in", &self.path))
+    }
+
+    /// Makes an empty file that is to be the disk, or an overlay of it.
     ///
     /// # Errors
     /// When the disk says no.
     pub fn new_overlay(&self) -> Result<File, StateError> {
-        disk::new_overlay(&self.path).map_err(StateError::io("make an overlay in", &self.path))
+        disk::new_overlay(&self.path).map_err(StateError::io("make a disk in", &self.path))
+    }
+
+    /// Makes what was written to [`new_overlay`](Self::new_overlay) the disk of a new box.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn take_new_disk(&self) -> std::io::Result<()> {
+        disk::take_new(&self.path)
     }
 
     /// Makes the disk a layer and the new overlay the disk, while nothing is written to either.
@@ -233,10 +263,16 @@ impl BoxDir {
     ///
     /// # Errors
     /// When the disk says no.
-    pub fn make_layers(&self) -> Result<PathBuf, StateError> {
-        let path = disk::layers(&self.path);
-        fs::create_dir(&path).map_err(StateError::io("make", &path))?;
-        Ok(path)
+    pub fn begin_layers(&self) -> Result<PathBuf, StateError> {
+        disk::begin_layers(&self.path).map_err(StateError::io("make layers in", &self.path))
+    }
+
+    /// With all of the layers there and the overlay of them made, they are the disk of the new box.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn take_layers(&self) -> std::io::Result<()> {
+        disk::take_layers(&self.path)
     }
 
     /// The directory of the log of main's output.

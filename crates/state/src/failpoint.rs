@@ -1,5 +1,5 @@
 //! Named steps at which a test can end a process: what is killed there must leave nothing and nobody lying.
-//! Called at the steps of a box's life in the runtime, the shim and the daemon.
+//! Called at the steps of a box's life in the runtime, the shim and the daemon; `vmm` has its own door to it.
 //!
 //! Without the feature `failpoints` this is no code at all. With it, `BOXWOOD_FAILPOINT=STEP=WHAT` does
 //! something when the step is reached for the first time, and makes the file `BOXWOOD_FAILPOINT_MARK` right

@@ -25,7 +25,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
-use crate::{Home, ImageRef, StateError, TemplateRef, atomic};
+use crate::{Home, ImageRef, StateError, TemplateRef, atomic, failpoint};
 
 const CONFIG: &str = "pool.json";
 const MEMBER: &str = "member.json";
@@ -79,7 +79,8 @@ pub enum MemberRequest {
     /// Say when it can be claimed.
     Wait,
     /// Be this box's shim. Its descriptors come along: connection of the starter, lock, pipe of the
-    /// starter's life, control socket, and where complaints go.
+    /// starter's life, control socket, and where complaints go. It is that once another byte has come after the
+    /// answer.
     Claim(BoxId),
     /// End.
     Dismiss,
@@ -223,6 +224,7 @@ impl Home {
         let path = self.pool().join(spec.id.as_str());
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.map_err(StateError::io("make", &path))?;
+        failpoint("pool: directory made");
         let fill = || {
             let open = |name: &str| {
                 let path = path.join(name);
@@ -257,16 +259,24 @@ impl Home {
     /// # Errors
     /// When the directory can't be read.
     pub fn members(&self) -> Result<Vec<Member>, StateError> {
+        let paths = self.member_paths()?.into_iter();
+        let mut members: Vec<Member> =
+            paths.filter_map(|path| Member::open(&path).ok().flatten()).collect();
+        members.sort_by_key(|member| member.spec.created);
+        Ok(members)
+    }
+
+    fn member_paths(&self) -> Result<Vec<PathBuf>, StateError> {
         let pool = self.pool();
         let entries = match fs::read_dir(&pool) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(StateError::io("list", &pool))?,
         };
-        let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        let mut members: Vec<Member> =
-            ids.filter_map(|id: BoxId| self.member(&id).ok().flatten()).collect();
-        members.sort_by_key(|member| member.spec.created);
-        Ok(members)
+        let is_id = |name: &std::ffi::OsStr| {
+            name.to_str().is_some_and(|name| name.parse::<BoxId>().is_ok())
+        };
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        Ok(paths.filter(|path| path.file_name().is_some_and(is_id)).collect())
     }
 
     /// Removes what dead members have left, with [`pool_lock`](Self::pool_lock) held.
@@ -274,9 +284,12 @@ impl Home {
     /// # Errors
     /// When the directory can't be read.
     pub fn sweep_pool(&self) -> Result<(), StateError> {
-        for member in self.members()? {
-            if !member.is_alive() {
-                member.remove();
+        for path in self.member_paths()? {
+            match Member::open(&path) {
+                Ok(Some(member)) if member.is_alive() => {}
+                Ok(Some(member)) => member.remove(),
+                // Who was making it was killed: nobody makes one now.
+                _ => drop(fs::remove_dir_all(&path)),
             }
         }
         // Only when it is empty.

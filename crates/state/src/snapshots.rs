@@ -14,12 +14,14 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
-use crate::{BoxSpec, Home, StateError, atomic};
+use crate::{BoxSpec, Home, StateError, atomic, failpoint};
 
 /// The file with what people are told.
 pub const INFO: &str = "snapshot.json";
 /// The memory as a whole, and how it was when it was made.
 const CACHE: [&str; 2] = ["ram", "ram.made"];
+/// What is being made of it, by who holds a lock on its directory.
+const HALF: [&str; 3] = ["ram.new", "ram.made.new", "verified.new"];
 const UNFINISHED: &str = ".";
 const FRESH: &str = ".new-";
 
@@ -157,6 +159,18 @@ fn unique() -> String {
     format!("{}-{}", std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Deletes what killed users of a snapshot were making of it.
+fn sweep_parts(snapshot: &Path) {
+    let half = HALF.map(|name| snapshot.join(name));
+    if !half.iter().any(|path| path.exists()) {
+        return;
+    }
+    let Ok(lock) = File::open(snapshot) else { return };
+    if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        half.iter().for_each(|path| drop(fs::remove_file(path)));
+    }
+}
+
 impl Home {
     fn snapshots(&self) -> PathBuf {
         self.root().join("snapshots")
@@ -202,6 +216,7 @@ impl Home {
             }
             Err(errno) => return Err(StateError::os("make", &path)(errno)),
         }
+        failpoint("snapshot: published");
         let snapshots = self.snapshots();
         let synced = File::open(&snapshots).and_then(|directory| directory.sync_all());
         synced.map_err(StateError::io("write", &snapshots))?;
@@ -281,13 +296,12 @@ impl Home {
     pub fn sweep_snapshots(&self) -> Result<(), StateError> {
         let snapshots = self.snapshots();
         let Ok(entries) = fs::read_dir(&snapshots) else { return Ok(()) };
-        let unfinished: Vec<PathBuf> = entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| {
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                name.starts_with(UNFINISHED)
-            })
-            .collect();
+        let all = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let (unfinished, whole): (Vec<PathBuf>, Vec<PathBuf>) = all.partition(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with(UNFINISHED)
+        });
+        whole.iter().for_each(|snapshot| sweep_parts(snapshot));
         if unfinished.is_empty() {
             return Ok(());
         }

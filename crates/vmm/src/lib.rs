@@ -15,6 +15,7 @@ mod confine;
 mod disk;
 mod engine;
 mod error;
+mod failpoint;
 #[cfg(test)]
 mod guinea;
 mod host;

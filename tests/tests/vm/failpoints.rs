@@ -11,13 +11,13 @@ const SLEEP: [&str; 3] = ["busybox", "sleep", "100000"];
 
 /// The step was reached, and what was wished happened: nothing is proven by a step that is never taken.
 #[track_caller]
-fn was_reached(lab: &Lab, step: &str) {
+pub(crate) fn was_reached(lab: &Lab, step: &str) {
     assert!(lab.reached().exists(), "'{step}' is not reached");
 }
 
 /// What is listed is true, and can be removed; then nothing is left.
 #[track_caller]
-fn nobody_lies(lab: &Lab, step: &str) {
+pub(crate) fn nobody_lies(lab: &Lab, step: &str) {
     let format = "{{.Names}} {{.State}}";
     for row in lab.boxwood(["ps", "-a", "--format", format]).output().exits(0).quietly().lines() {
         let (name, listed) = row.split_once(' ').unwrap();
@@ -51,7 +51,7 @@ fn own((state, shim): (&str, &str)) -> (String, String) {
 
 /// Runs a command that is killed at this step.
 #[track_caller]
-fn killed_at(lab: &Lab, step: &str, args: &[&str]) {
+pub(crate) fn killed_at(lab: &Lab, step: &str, args: &[&str]) {
     let killed = lab.failing(&format!("{step}=kill"), args).output();
     was_reached(lab, step);
     assert_eq!(killed.signal(), Some(Signal::KILL.as_raw()), "{step}: {killed:?}");

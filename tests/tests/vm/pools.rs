@@ -14,7 +14,7 @@ fn ready(lab: &Lab) -> Vec<String> {
 }
 
 /// Waits until so many do.
-fn full(lab: &Lab, count: usize) -> Vec<String> {
+pub(crate) fn full(lab: &Lab, count: usize) -> Vec<String> {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
         let members = ready(lab);
@@ -25,7 +25,7 @@ fn full(lab: &Lab, count: usize) -> Vec<String> {
     }
 }
 
-fn set(lab: &Lab, args: &[&str]) {
+pub(crate) fn set(lab: &Lab, args: &[&str]) {
     lab.boxwood(["pool", "set"].iter().chain(args)).output().exits(0);
 }
 

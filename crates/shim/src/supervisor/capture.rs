@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use boxwood_state::control::Reply;
 use boxwood_state::events::Action;
-use boxwood_state::{BoxDir, SnapshotPart, StateError};
+use boxwood_state::{BoxDir, SnapshotPart, StateError, failpoint};
 use boxwood_types::chain;
 use boxwood_vmm::Vm;
 use boxwood_vmm::snapshot::{CaptureRequest, Captured, DiskSwitch, Part, link_layers};
@@ -55,6 +55,7 @@ impl Supervisor {
         };
         match prepared {
             Ok(capturing) => {
+                failpoint("capture: asked");
                 let mark = capturing.wanted.mark;
                 if self.capturing.replace(capturing).is_none() {
                     let (link, questions) = (guest.link.clone(), guest.questions.clone());
@@ -90,12 +91,15 @@ impl Supervisor {
     /// Captures the VM, whose guest stands still, and lets both go on.
     pub(super) async fn capture(&mut self, vm: &mut Vm, guest: &Guest) {
         let Some(Capturing { client, wanted }) = self.capturing.take() else { return };
+        failpoint("capture: guest holds");
         let captured = capture_into(&self.dir, vm, &wanted).await;
+        failpoint("capture: done");
         hold::go_on(&guest.link);
         let linked = captured.and_then(|captured| {
             link_disk(&self.dir, &wanted.directory).map_err(|error| chain(&error))?;
             Ok(captured)
         });
+        failpoint("capture: disk linked");
         let reply = match linked {
             Ok(Captured { pause, pages }) => {
                 self.announcer.say(&Action::Checkpoint);
@@ -105,6 +109,7 @@ impl Supervisor {
             Err(message) => Reply::Refused { state: self.record.state, message },
         };
         tell(&client, &reply);
+        failpoint("capture: told");
     }
 
     /// Nothing comes of a capture.
@@ -141,7 +146,12 @@ async fn capture_into(
         switch: &mut switch,
         within: CAPTURE,
     };
-    vm.capture(request).await.map_err(|error| chain(&error))
+    let captured = vm.capture(request).await.map_err(|error| chain(&error));
+    if captured.is_err() {
+        // An overlay that stays harms nobody: the next capture makes it anew.
+        let _ = dir.settle_disk();
+    }
+    captured
 }
 
 /// Gives the layers of the disk to the snapshot, too.

@@ -23,6 +23,7 @@ use super::own::OwnMemory;
 use super::{FORMAT, Layers, MAX_DELTAS, Part, Paths, SKETCH, Sketch, link, link_or_copy};
 use crate::command::{DISK_NODE, DiskDurability, FIRST_LATER_SET, overlay_node};
 use crate::error::Error;
+use crate::failpoint::failpoint;
 use crate::host::hex;
 use crate::process::{Limit, Process};
 use crate::qmp::{Command, Qmp};
@@ -157,10 +158,12 @@ pub(crate) async fn capture(
             return Err(error);
         }
     };
+    failpoint("capture: files made");
     let began = Instant::now();
     let stopped = process.during("stand still", limit, qmp.execute(Command::plain("stop"))).await;
     let result = match stopped {
         Ok(_) => {
+            failpoint("capture: vm stands still");
             let still = Still { process, qmp, origin, limit };
             still.capture(&node, memory, request.switch).await
         }
@@ -171,6 +174,7 @@ pub(crate) async fn capture(
     }
     let goes_on = process.during("go on", limit, qmp.execute(Command::plain("cont"))).await;
     let pause = began.elapsed();
+    failpoint("capture: vm goes on");
     if let Err(error) = goes_on {
         return Err(given_up(process, error).await);
     }
@@ -279,8 +283,10 @@ impl Still<'_> {
             Some(memory) => Some(save(process, qmp, origin, memory, limit).await?),
             None => None,
         };
+        failpoint("capture: memory saved");
         let switched = Error::prepare("the files of the box's disk");
         switch(DiskSwitch::Over).map_err(&switched)?;
+        failpoint("capture: files switched");
         let over = json!({ "node": origin.node, "overlay": node });
         let taken = qmp.execute(Command::with("blockdev-snapshot", over));
         match process.during("take a disk over its disk", limit, taken).await {
@@ -292,6 +298,7 @@ impl Still<'_> {
                 return Err(error);
             }
         }
+        failpoint("capture: overlay taken");
         Ok(delta)
     }
 }

@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::capture::Origin;
@@ -18,6 +18,7 @@ use crate::cache;
 use crate::command::{self, Start};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::failpoint::failpoint;
 use crate::host;
 use crate::launch::{self, Parts};
 use crate::process::Limit;
@@ -25,9 +26,6 @@ use crate::restore::{Memory, RestoreRequest, Thawed, thaw};
 use crate::sparse;
 use crate::template::{Content, Zeros, blocking, content};
 use crate::vm::Vm;
-
-/// Counts memories that this process has made whole, so that no two are made in one file.
-static MADE: AtomicU64 = AtomicU64::new(0);
 
 /// How much the host's clock may differ from what the guest was told, in parts per million.
 const CLOCK_PPM: u64 = 200;
@@ -252,8 +250,13 @@ fn check(dir: &Path, depth: Depth, part: Part, cache: &Path) -> Result<Part, Err
     let stamp_path = paths.named("verified");
     // A file that is not there has no stamp, and need not matter.
     let stamp = stamp(&paths, &manifest);
-    let known = known(&stamp_path).filter(|_| depth == Depth::AsDue);
-    if known.is_some_and(|known| stamp.as_ref() == Ok(&known)) {
+    let is_known = || known(&stamp_path).is_some_and(|known| stamp.as_ref() == Ok(&known));
+    if depth == Depth::AsDue && is_known() {
+        return Ok(has);
+    }
+    let _alone = alone(dir)?;
+    // Another may have read all of it meanwhile.
+    if depth == Depth::AsDue && is_known() {
         return Ok(has);
     }
     let of_memory =
@@ -271,8 +274,9 @@ fn check(dir: &Path, depth: Depth, part: Part, cache: &Path) -> Result<Part, Err
         suits(&sketch, dir)?;
         keeps_time(&sketch, dir, cache)?;
     }
+    failpoint("restore: files checked");
     // Without a place to write to, all is read again next time, which is right.
-    let _ = cache::replace(&stamp_path, &stamp);
+    let _ = write_down(&paths, "verified", &stamp);
     Ok(has)
 }
 
@@ -319,26 +323,54 @@ fn whole(paths: &Paths, layers: &Layers) -> Result<File, Error> {
     if layers.deltas.is_empty() {
         return layers.base.try_clone().map_err(Error::prepare("a memory"));
     }
-    let (path, stamp) = (paths.named("ram"), paths.named("ram.made"));
-    let made = cache::read_bounded(&stamp).ok();
-    let made = made.and_then(|bytes| serde_json::from_slice::<(String, Seen)>(&bytes).ok());
+    let path = paths.named("ram");
     let is = || Some((host::boot_id().ok()?, Seen::of(&path).ok()?));
-    if made.is_some() && made == is() {
-        return File::open(&path).map_err(Error::io("open", path));
+    let is_made = || {
+        let made = cache::read_bounded(&paths.named("ram.made")).ok();
+        let made = made.and_then(|bytes| serde_json::from_slice::<(String, Seen)>(&bytes).ok());
+        made.is_some() && made == is()
+    };
+    let open = || File::open(&path).map_err(Error::io("open", path.clone()));
+    if is_made() {
+        return open();
     }
-    // Under another name, so that nobody maps half of it; of two that make it at once either one's is it.
-    let fresh = paths.named(&format!("ram.{}.{}", std::process::id(), MADE.fetch_add(1, Relaxed)));
-    // Left by one that was killed and had our number.
+    let _alone = alone(&paths.0)?;
+    // Another may have made it meanwhile.
+    if is_made() {
+        return open();
+    }
+    // Under another name, so that nobody maps half of it.
+    let fresh = paths.named("ram.new");
+    // Left by one that was killed.
     let _ = fs::remove_file(&fresh);
     let result = make(&fresh, layers).and_then(|file| {
+        failpoint("restore: memory made");
         fs::rename(&fresh, &path).map_err(Error::io("make", &path))?;
+        failpoint("restore: memory named");
         if let Some(made) = is() {
             // Without it the next one makes it again.
-            let _ = cache::replace(&stamp, &made);
+            let _ = write_down(paths, "ram.made", &made);
         }
         Ok(file)
     });
     result.inspect_err(|_| drop(fs::remove_file(&fresh)))
+}
+
+/// While this is held, nobody else makes anything in a snapshot's directory, and nothing that is being made
+/// is taken for a leftover. Blocks.
+fn alone(dir: &Path) -> Result<File, Error> {
+    let failed = || Error::io("lock", dir);
+    let lock = File::open(dir).map_err(failed())?;
+    flock(&lock, FlockOperation::LockExclusive).map_err(|errno| failed()(errno.into()))?;
+    Ok(lock)
+}
+
+/// Writes down what was found out, so that others see all of it or nothing.
+fn write_down<T: Serialize>(paths: &Paths, name: &str, value: &T) -> io::Result<()> {
+    let fresh = paths.named(&format!("{name}.new"));
+    fs::write(&fresh, serde_json::to_vec(value)?)?;
+    failpoint("restore: check written");
+    fs::rename(fresh, paths.named(name))
 }
 
 fn make(fresh: &Path, layers: &Layers) -> Result<File, Error> {

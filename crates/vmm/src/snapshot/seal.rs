@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Part, Paths, SKETCH, Sketch, read_json};
 use crate::error::Error;
+use crate::failpoint::failpoint;
 use crate::host::hex;
 use crate::template::{Content, Zeros, blocking, content};
 
@@ -63,6 +64,7 @@ fn seal_now(dir: &Path, others: &[&str]) -> Result<(), Error> {
         let written = File::create_new(&path)
             .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()));
         written.map_err(Error::io("write", &path))?;
+        failpoint("snapshot: manifest written");
     }
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("write", dir))
 }

@@ -1,0 +1,156 @@
+//! Contracts H1, H3 and S4, at every step of a pool and of a claim: whoever is killed there, nothing is left after
+//! the next command, no VM is given twice, and a box can be had.
+
+use std::fs;
+
+use boxwood_tests::{Lab, Running};
+
+use crate::failpoints::{killed_at, was_reached};
+use crate::pools::{full, set};
+
+/// After whatever happened: boxes can be had, each with a VM of its own, and then nothing is left of any of them
+/// or of the pool.
+#[track_caller]
+fn goes_on(lab: &Lab, count: usize, step: &str) {
+    lab.boxwood(["ps", "-a"]).output().exits(0);
+    let left: Vec<String> = lab.boxes();
+    if !left.is_empty() {
+        lab.boxwood(["rm", "-f"]).args(left).output().exits(0);
+    }
+    let run = |n: i32| {
+        let script = format!("cat /proc/sys/kernel/random/boot_id; exit {n}");
+        lab.run(["busybox", "sh", "-c", &script]).spawn()
+    };
+    let running: Vec<(i32, Running)> = (1..=3).map(|n| (n, run(n))).collect();
+    let mut seen: Vec<String> =
+        running.into_iter().map(|(n, run)| run.wait().exits(n).word()).collect();
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 3, "{step}: a VM was given twice");
+    full(lab, count);
+    set(lab, &["0"]);
+    assert!(!lab.home().join("pool").exists(), "{step}");
+    let _ = fs::remove_file(lab.reached());
+    lab.is_clean();
+}
+
+#[test]
+fn h1_a_client_killed_at_any_step_of_a_pool_leaves_one_that_can_be_filled() {
+    let lab = Lab::new();
+    for step in [
+        "write: beside",
+        "pool: wish written",
+        "pool: directory made",
+        "pool: member made",
+        "pool: member has a disk",
+        "pool: member started",
+    ] {
+        killed_at(&lab, step, &["pool", "set", "2"]);
+        lab.boxwood(["ps", "-a"]).output().exits(0);
+        // What is there is a member with its shim, which may be about to be ready.
+        for entry in fs::read_dir(lab.home().join("pool")).into_iter().flatten().flatten() {
+            let whole = entry.path().join("member.json").exists();
+            assert!(whole, "{step}: {:?} is left", entry.file_name());
+        }
+        set(&lab, &["2"]);
+        goes_on(&lab, 2, step);
+    }
+}
+
+#[test]
+fn h1_a_client_killed_at_any_step_of_a_claim_leaves_the_vm_to_its_box_or_to_another() {
+    let lab = Lab::new();
+    for step in [
+        "pool: vm found",
+        "create: directory made",
+        "create: published",
+        "start: before the shim",
+        "pool: claim answered",
+        "pool: vm claimed",
+        "pool: directory made",
+        "pool: member made",
+        "start: shim spawned",
+    ] {
+        for flags in [&["--rm"][..], &["-d"]] {
+            set(&lab, &["2"]);
+            full(&lab, 2);
+            let run = ["run", "--name", "web"];
+            killed_at(&lab, step, &[&run, flags, &["busybox", "sleep", "100000"]].concat());
+            lab.boxwood(["ps", "-a"]).output().exits(0);
+            // A box that is there can be started, if it does not run, or goes with its client.
+            if flags == ["-d"] && lab.boxwood(["inspect", "web"]).output().code() == Some(0) {
+                let started = lab.boxwood(["start", "web"]).output();
+                let running = started.code() == Some(0)
+                    || String::from_utf8_lossy(&started.stderr).contains("running already");
+                if running {
+                    lab.exec(["web", "true"]).output().exits(0);
+                } else {
+                    // Nobody had given it a disk yet.
+                    started.refused(&["no such box"]);
+                }
+            }
+            goes_on(&lab, 2, step);
+        }
+    }
+}
+
+#[test]
+fn h1_a_shim_or_vm_killed_while_it_warms_up_is_told_and_leaves_nothing() {
+    let lab = Lab::new();
+    for (step, what) in [
+        ("warm: begun", "kill"),
+        ("warm: vm restored", "kill"),
+        ("warm: vm restored", "kill-child"),
+        ("warm: exercised", "kill"),
+        ("warm: exercised", "kill-child"),
+        ("warm: ready", "kill"),
+        ("warm: ready", "kill-child"),
+    ] {
+        let wished = lab.failing(&format!("{step}={what}"), ["pool", "set", "2"]).output();
+        was_reached(&lab, step);
+        // Those that are ready before they die may be heard.
+        if wished.code() != Some(0) {
+            drop(wished.refused(&["pool"]));
+        }
+        goes_on(&lab, 2, step);
+    }
+}
+
+#[test]
+fn h1_a_shim_or_vm_killed_at_any_step_of_a_claim_costs_its_box_at_most() {
+    let lab = Lab::new();
+    for (step, what, claimed) in [
+        ("warm: claim heard", "kill", false),
+        ("warm: claim heard", "kill-child", false),
+        ("warm: claim answered", "kill", false),
+        ("warm: claimed", "kill", true),
+        ("warm: disk taken along", "kill", true),
+        ("warm: member gone", "kill", true),
+        ("shim: box opened", "kill", true),
+        ("shim: vm restored", "kill", true),
+        ("shim: vm restored", "kill-child", true),
+        ("shim: guest greeted", "kill", true),
+    ] {
+        lab.failing(&format!("{step}={what}"), ["pool", "set", "1"]).output().exits(0);
+        full(&lab, 1);
+        let run = ["run", "-d", "--name", "web", "busybox", "sleep", "100000"];
+        let ran = lab.boxwood(run).output();
+        was_reached(&lab, step);
+        match ran.code() {
+            // It was started without.
+            Some(0) => assert!(!claimed, "{step}={what}"),
+            // The answer may have come before the end.
+            _ => drop(ran.refused(&["box"])),
+        }
+        lab.boxwood(["ps", "-a"]).output().exits(0);
+        // Whatever is there can be started; else it can be asked for again.
+        let start = match lab.boxwood(["inspect", "web"]).output().code() {
+            Some(0) => lab.boxwood(["start", "web"]),
+            _ => lab.boxwood(run),
+        };
+        start.output().exits(0);
+        lab.exec(["web", "true"]).output().exits(0);
+        lab.remove("web");
+        goes_on(&lab, 1, step);
+    }
+}
