@@ -47,4 +47,5 @@ mod snapshots;
 mod streams;
 mod templates;
 mod terminals;
+mod together;
 mod top;
