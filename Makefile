@@ -23,7 +23,7 @@ run: deps build
 	$(BOXWOOD) setup
 	@scripts/first-box $(BOXWOOD)
 
-test: deps-test build check unit fuzz vm
+test: deps-test build check unit fuzz vm rest
 
 build: deps
 	scripts/cargo build --release --locked -p boxwood-cli

@@ -3,17 +3,21 @@
 //! One driver task moves bytes between the socket and the [`Mux`]; the streams wait for its word.
 //! All of it lives on the shim's one thread, so a borrow never crosses an await.
 
+mod socket;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use boxwood_state::metrics::{Counter, Counters};
 use boxwood_wire::frame::{self, Decoder, Frame, FrameError, Kind};
 use boxwood_wire::mux::{Event, Limits, Mux, MuxError, Role, StreamId};
-use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, Notify};
+
+use crate::link::socket::Socket;
 
 /// Streams at the same time: main, control and many sessions. A guest takes no more.
 const STREAMS: usize = 256;
@@ -193,7 +197,11 @@ impl Link {
 
     /// Moves bytes until the channel ends. `early` is what came behind the greeting.
     pub(crate) async fn run(self, socket: UnixStream, early: Vec<u8>) {
-        let fault = match self.move_bytes(&socket, &early).await {
+        let moved = async {
+            let socket = socket.into_std().and_then(|socket| Socket::over(socket.into()));
+            self.move_bytes(socket.map_err(failed)?, &early).await
+        };
+        let fault = match moved.await {
             Ok(never) => match never {},
             Err(fault) => fault,
         };
@@ -207,6 +215,8 @@ impl Link {
         early: Vec<u8>,
         work: impl Future<Output = T>,
     ) -> Result<T, LinkError> {
+        let handle = socket.as_fd().try_clone_to_owned().map_err(failed)?;
+        let socket = Socket::over(handle).map_err(failed)?;
         tokio::select! {
             biased;
             done = work => Ok(done),
@@ -232,36 +242,32 @@ impl Link {
 
     async fn move_bytes(
         &self,
-        socket: &UnixStream,
+        mut socket: Socket,
         early: &[u8],
     ) -> Result<std::convert::Infallible, LinkError> {
         self.receive(early)?;
         let mut buffer = vec![0; READ];
         loop {
-            let interest = match self.has_output() {
-                false => Interest::READABLE,
-                true => Interest::READABLE | Interest::WRITABLE,
-            };
-            let ready = tokio::select! {
-                ready = socket.ready(interest) => ready.map_err(failed)?,
+            self.send(&mut socket)?;
+            tokio::select! {
+                ready = socket.ready() => ready.map_err(failed)?,
                 () = self.shared.output.notified() => continue,
-            };
-            if ready.is_writable() {
-                self.send(socket)?;
             }
-            if ready.is_readable() {
-                self.take_in(socket, &mut buffer)?;
-            }
+            self.take_in(&socket, &mut buffer)?;
         }
     }
 
-    fn send(&self, socket: &UnixStream) -> Result<(), LinkError> {
+    /// Sends what there is, as much as the socket takes.
+    fn send(&self, socket: &mut Socket) -> Result<(), LinkError> {
+        if !self.has_output() {
+            return Ok(());
+        }
         while self.has_output() {
             let mut mux = self.shared.mux.borrow_mut();
             let mut cork = self.shared.cork.borrow_mut();
             let first = !cork.first.is_empty();
             let bytes = if first { &cork.first } else { cork.allowed(mux.output()) };
-            let count = match socket.try_write(bytes) {
+            let count = match socket.write(bytes) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(failed(error)),
@@ -275,13 +281,16 @@ impl Link {
                 *left -= count;
             }
         }
+        if !self.has_output() {
+            socket.is_written();
+        }
         self.tell();
         Ok(())
     }
 
-    fn take_in(&self, socket: &UnixStream, buffer: &mut [u8]) -> Result<(), LinkError> {
+    fn take_in(&self, socket: &Socket, buffer: &mut [u8]) -> Result<(), LinkError> {
         for _ in 0..ROUNDS {
-            match socket.try_read(buffer) {
+            match socket.read(buffer) {
                 Ok(0) => return Err(LinkError::Closed),
                 Ok(count) => self.receive(&buffer[..count])?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -358,14 +367,17 @@ impl Stream {
                 }
                 return Ok(Some(frame));
             }
-            let (bytes, open, finished) = {
+            let (bytes, open, finished, granted) = {
                 let mut mux = shared.mux.borrow_mut();
+                let before = mux.unsent();
                 let bytes = mux.read(*id, READ);
-                (bytes, mux.is_open(*id), mux.is_finished(*id))
+                (bytes, mux.is_open(*id), mux.is_finished(*id), mux.unsent() > before)
             };
-            if !bytes.is_empty() {
-                // Reading may have granted the guest a new window, which has to be sent.
+            if granted {
+                // The guest has a new window, which has to be sent.
                 shared.output.notify_one();
+            }
+            if !bytes.is_empty() {
                 self.decoder.push(&bytes);
             } else if !open {
                 return Err(LinkError::Aborted);
@@ -397,6 +409,21 @@ impl StreamWriter {
     pub(crate) async fn send_value<T: serde::Serialize>(&self, value: &T) -> Result<(), LinkError> {
         let bytes = frame::value(Kind::Request, value);
         self.send_bytes(&bytes.map_err(|error| LinkError::Frame(Rc::new(error)))?).await
+    }
+
+    /// The same without waiting: whether there was room, and nobody whose turn is before.
+    pub(crate) fn send_value_now<T: serde::Serialize>(&self, value: &T) -> bool {
+        let (Ok(_turn), Ok(bytes)) = (self.turn.try_lock(), frame::value(Kind::Request, value))
+        else {
+            return false;
+        };
+        let mut mux = self.shared.mux.borrow_mut();
+        let goes = self.shared.fault.borrow().is_none() && mux.room(self.id) >= bytes.len();
+        if goes {
+            mux.write(self.id, &bytes);
+            self.shared.output.notify_one();
+        }
+        goes
     }
 
     /// Sends a frame of bytes.

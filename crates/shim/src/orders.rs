@@ -15,6 +15,7 @@ type Taken = Box<dyn FnOnce()>;
 /// The way of orders to the guest's control service.
 #[derive(Clone)]
 pub(crate) struct Orders {
+    control: StreamWriter,
     sender: mpsc::Sender<(ControlRequest, Taken)>,
 }
 
@@ -26,14 +27,25 @@ impl Orders {
     /// Over the control stream, as long as anybody has this.
     pub(crate) fn over(control: StreamWriter) -> Self {
         let (sender, mut receiver) = mpsc::channel::<(ControlRequest, Taken)>(WAITING);
+        let writer = control.clone();
         tokio::task::spawn_local(async move {
             while let Some((order, taken)) = receiver.recv().await {
                 // That the guest has gone is told by its hang-up.
-                let _ = control.send_value(&order).await;
+                let _ = writer.send_value(&order).await;
                 taken();
             }
         });
-        Orders { sender }
+        Orders { control, sender }
+    }
+
+    /// Sends what is asked often: at once if nothing waits, so that nothing has to wake for it.
+    pub(crate) fn ask(&self, question: ControlRequest) -> Result<(), Deaf> {
+        // What was taken from the queue and is not sent yet has its turn on the stream.
+        let waits = self.sender.capacity() < self.sender.max_capacity();
+        if !waits && self.control.send_value_now(&question) {
+            return Ok(());
+        }
+        self.send(question, || ())
     }
 
     /// Sends an order; `taken` is called when it is on its way.
@@ -69,5 +81,24 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(orders.send(order, || ()), Err(Deaf));
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn h9_a_question_goes_at_once_but_never_before_an_order_that_waits() {
+        let link = Link::new(boxwood_state::metrics::Counters::nowhere().into());
+        let stream = link.open(CONTROL_PORT).unwrap();
+        let orders = Orders::over(stream.writer());
+        let sent = || link.take_output().len();
+        let (opening, question) = (sent(), ControlRequest::Ping { nonce: 1 });
+        orders.ask(question.clone()).unwrap();
+        let length = sent();
+        assert!(opening > 0 && length > 0, "nothing has to wake for it");
+        let order = ControlRequest::Signal { target: Target::Main, signal: Signal::TERM };
+        orders.send(order, || ()).unwrap();
+        orders.ask(question).unwrap();
+        assert_eq!(sent(), 0, "the order is first");
+        tokio::task::yield_now().await;
+        let both = link.take_output();
+        assert!(both.len() > length && both.ends_with(&[1]), "{both:?}");
     }
 }

@@ -88,12 +88,15 @@ impl Questions {
 
     /// Asks for a sign of life, which comes with what the guest has counted.
     pub(crate) async fn ping(&self) -> Result<Counters, Unanswered> {
-        self.ping_within(ANSWER).await
+        self.ping_until(tokio::time::sleep(ANSWER)).await
     }
 
-    /// The same from a guest that may take so long.
-    pub(crate) async fn ping_within(&self, within: Duration) -> Result<Counters, Unanswered> {
-        match self.ask(|nonce| ControlRequest::Ping { nonce }, within).await? {
+    /// The same from a guest that may take until `over` is.
+    pub(crate) async fn ping_until(
+        &self,
+        over: impl Future<Output = ()>,
+    ) -> Result<Counters, Unanswered> {
+        match self.ask_until(|nonce| ControlRequest::Ping { nonce }, over).await? {
             ControlReply::Pong { counters, .. } => Ok(counters),
             _ => Err(Unanswered::Nonsense),
         }
@@ -129,11 +132,20 @@ impl Questions {
         question: impl FnOnce(u64) -> ControlRequest,
         within: Duration,
     ) -> Result<ControlReply, Unanswered> {
+        self.ask_until(question, tokio::time::sleep(within)).await
+    }
+
+    async fn ask_until(
+        &self,
+        question: impl FnOnce(u64) -> ControlRequest,
+        over: impl Future<Output = ()>,
+    ) -> Result<ControlReply, Unanswered> {
         let (place, answer) = self.answers.expect()?;
-        self.orders.send(question(place.nonce), || ()).map_err(|_| Unanswered::Deaf)?;
-        match tokio::time::timeout(within, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            _ => Err(Unanswered::Silent),
+        self.orders.ask(question(place.nonce)).map_err(|_| Unanswered::Deaf)?;
+        tokio::select! {
+            biased;
+            answer = answer => answer.map_err(|_| Unanswered::Silent),
+            () = over => Err(Unanswered::Silent),
         }
     }
 }

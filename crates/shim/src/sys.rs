@@ -1,8 +1,13 @@
-//! The one place of unsafe code in the shim: taking over the descriptors it was started with.
+//! The one place of unsafe code in the shim: the descriptors it was started with, and those whose readiness is
+//! waited for.
 #![allow(unsafe_code)]
 
+use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
@@ -17,4 +22,11 @@ pub(crate) fn take_inherited<const N: usize>(numbers: [RawFd; N]) -> Option<[Own
     // SAFETY: the numbers are open (checked above); nobody else owns them, because the starter put
     // them there for this process before it began and `TAKEN` lets only the first caller by.
     Some(numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }))
+}
+
+/// Lets the event loop watch for what `interest` says.
+pub(crate) fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is the same open descriptor from its making to its drop, and the AsyncFd has it
+    // for as long as it is registered.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }

@@ -188,6 +188,10 @@ impl Home {
         // belongs to a dead process or to a removal, which does not mind help.
         let Some(_alone) = self.try_guard_exclusive()? else { return Ok(()) };
         for path in unfinished {
+            // One that was being made when it was seen may be a box by now, with that name.
+            if !path.exists() {
+                continue;
+            }
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let of = |prefix| name.strip_prefix(prefix)?.parse::<BoxId>().ok();
             if let Some(id) = of(GONE)
@@ -310,7 +314,8 @@ impl Home {
         if let Ok(target) = fs::read_link(&path) {
             let holder = target.to_string_lossy();
             let exists = |prefix: &str| self.boxes().join(format!("{prefix}{holder}")).exists();
-            if exists("") || exists(NewBox::PREFIX) {
+            // In this order: a box that is being made goes from the first to the second, maybe just now.
+            if exists(NewBox::PREFIX) || exists("") {
                 let holder = holder.chars().take(12).collect();
                 return Err(StateError::NameTaken { name: spec.name.clone(), holder });
             }

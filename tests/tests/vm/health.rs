@@ -35,6 +35,32 @@ fn h9_a_box_is_checked_without_being_asked_to() {
     lab.remove("web");
 }
 
+/// How often a process has gone to sleep so far, and how many signs of life were asked for in its home.
+fn turns(lab: &Lab, pid: u32) -> (f64, f64) {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let metrics = lab.boxwood(["metrics"]).output().exits(0).text();
+    let number = |text: &str, name: &str| -> f64 {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name));
+        rest.and_then(|rest| rest.trim().parse().ok()).expect(name)
+    };
+    (number(&status, "voluntary_ctxt_switches:"), number(&metrics, "boxwood_health_probes_total "))
+}
+
+#[test]
+fn h9_a_shim_wakes_to_ask_for_a_sign_of_life_and_to_hear_it_and_for_nothing_else() {
+    let lab = Lab::new();
+    let often = ["--health-interval", "20ms", "--health-start-interval", "20ms"];
+    lab.detached("web", often.into_iter().chain(["busybox", "sleep", "600"]));
+    becomes(&lab, "web", STATUS, "healthy");
+    let shim = lab.live("web").shim.pid;
+    let before = turns(&lab, shim);
+    let enough = std::iter::from_fn(|| Some(turns(&lab, shim))).find(|now| now.1 > before.1 + 200.);
+    let after = enough.expect("probes go on");
+    let each = (after.0 - before.0) / (after.1 - before.1);
+    assert!(each < 2.25, "{each} wake-ups for each probe");
+    lab.remove("web");
+}
+
 #[test]
 fn h9_a_command_decides_and_health_goes_both_ways() {
     let lab = Lab::new();

@@ -49,4 +49,5 @@ mod snapshots;
 mod streams;
 mod templates;
 mod terminals;
+mod together;
 mod top;

@@ -79,6 +79,9 @@ pub(crate) async fn until_started(started: Started, name: &str) -> anyhow::Resul
                 return Ok(ExitCode::SUCCESS);
             }
             Some(FromShim::Reply(Reply::Ended { exit })) => {
+                if exit.reason == ExitReason::Exited && exit.message.is_none() {
+                    tell!("box {name} was stopped before it was said to run");
+                }
                 return Ok(tell_end(&exit));
             }
             Some(_) => {}

@@ -1,9 +1,11 @@
 //! The health check of a box: probes at their times while main runs (contracts H9, S5). Begun by the
 //! [supervisor](crate::supervisor), which hears of each change and writes it down.
 
+mod alarm;
 mod policy;
 mod probe;
 
+use std::io;
 use std::time::Instant;
 
 use boxwood_state::metrics::Counter;
@@ -11,10 +13,12 @@ use boxwood_state::{BoxDir, BoxSpec, HealthSpec};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
+use crate::health::alarm::Alarm;
 use crate::health::policy::Course;
 use crate::health::probe::Prober;
 use crate::life::Event;
 use crate::link::Link;
+use crate::note::note;
 use crate::questions::Questions;
 
 /// Whether main can answer.
@@ -53,7 +57,12 @@ impl Monitor {
         let (wish, wishes) = watch::channel(Wish { main: Main::Runs, spec: spec.health.clone() });
         let Ways { link, questions, news, dir } = ways;
         let prober = Prober { link, questions, main: spec.process.clone() };
-        let task = tokio::task::spawn_local(check(prober, wishes, news, dir)).abort_handle();
+        let checked = async {
+            if let Err(error) = check(prober, wishes, news, dir).await {
+                note!("can't check the box's health any more: its timer failed: {error}");
+            }
+        };
+        let task = tokio::task::spawn_local(checked).abort_handle();
         Monitor { wish, task }
     }
 
@@ -79,32 +88,33 @@ async fn check(
     mut wishes: watch::Receiver<Wish>,
     news: mpsc::Sender<Event>,
     dir: Option<BoxDir>,
-) {
+) -> io::Result<()> {
+    let alarm = Alarm::new()?;
     let began = Instant::now();
     let mut course = Course::new();
     loop {
         let wish = wishes.borrow_and_update().clone();
         let (Main::Runs, Some(spec)) = (wish.main, wish.spec) else {
             if wishes.changed().await.is_err() {
-                return;
+                return Ok(());
             }
             continue;
         };
         let wait = course.interval(&spec, began.elapsed());
         let started = std::cell::Cell::new(began.elapsed());
         let probe = async {
-            tokio::time::sleep(wait).await;
+            alarm.after(wait).await?;
             started.set(began.elapsed());
-            prober.probe(&spec).await
+            Ok::<_, io::Error>(prober.probe(&spec, &alarm).await)
         };
         let result = tokio::select! {
             biased;
             changed = wishes.changed() => match changed {
                 // What a probe found out meanwhile is worth nothing: the box may have stood still.
                 Ok(()) => continue,
-                Err(_) => return,
+                Err(_) => return Ok(()),
             },
-            result = probe => result,
+            result = probe => result?,
         };
         prober.link.counters().add(Counter::HealthProbes, 1);
         let before = course.health().failing_streak;
@@ -120,7 +130,7 @@ async fn check(
         if let Some(status) = change
             && news.send(Event::HealthChanged(status)).await.is_err()
         {
-            return;
+            return Ok(());
         }
     }
 }

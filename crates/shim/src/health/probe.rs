@@ -8,6 +8,7 @@ use boxwood_types::ExitStatus;
 use boxwood_wire::frame::{self, EXEC_PORT, Kind};
 use boxwood_wire::message::{Attachment, ProcessReply, StartSession};
 
+use crate::health::alarm::Alarm;
 use crate::link::{Link, LinkError, Stream};
 use crate::main_io;
 use crate::questions::Questions;
@@ -27,12 +28,12 @@ pub(super) struct Prober {
 }
 
 impl Prober {
-    /// Makes one.
-    pub(super) async fn probe(&self, spec: &HealthSpec) -> ProbeResult {
+    /// Makes one, in the time that `alarm` is set to.
+    pub(super) async fn probe(&self, spec: &HealthSpec, alarm: &Alarm) -> ProbeResult {
         let start = Moment::now();
         let timeout = Duration::from_millis(spec.timeout_ms);
         let (exit_code, output) = match spec.probe.argv() {
-            None => match self.questions.ping_within(timeout).await {
+            None => match self.questions.ping_until(rings(alarm, timeout)).await {
                 Ok(_) => (0, String::new()),
                 Err(why) => (NO_RESULT, why.to_string()),
             },
@@ -85,6 +86,11 @@ impl Prober {
         };
         (code, text(&said))
     }
+}
+
+/// When this long is over. A timer that fails is over, too: then the check ends with it.
+async fn rings(alarm: &Alarm, after: Duration) {
+    let _ = alarm.after(after).await;
 }
 
 enum End {

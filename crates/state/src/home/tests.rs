@@ -111,7 +111,47 @@ fn h1_leftovers_of_a_killed_creation_and_its_name_are_swept() {
 }
 
 #[test]
-fn many_creators_of_one_name_get_one_box() {
+fn h1_many_creators_of_one_name_get_one_box() {
+    for _ in 0..40 {
+        one_of_many_gets_the_name();
+    }
+}
+
+#[test]
+fn h1_a_name_is_not_taken_from_a_box_that_is_being_made() {
+    let (_directory, home) = home();
+    for seed in 0..60 {
+        let name = format!("same-{seed}");
+        let (own, other) = (spec(seed, &name), spec(255, &name));
+        std::thread::scope(|scope| {
+            let making = scope.spawn(|| home.create(&own).unwrap());
+            while !making.is_finished() {
+                let _ = home.take_name(&other);
+            }
+        });
+        assert_eq!(home.find(&name).unwrap().id(), &own.id);
+    }
+}
+
+#[test]
+fn h1_a_sweep_takes_no_name_from_a_box_that_is_being_made() {
+    let (_directory, home) = home();
+    std::thread::scope(|scope| {
+        let making = scope.spawn(|| {
+            for seed in 0..60 {
+                home.create(&spec(seed, &format!("box-{seed}"))).unwrap();
+            }
+        });
+        while !making.is_finished() {
+            home.sweep().unwrap();
+        }
+    });
+    for seed in 0..60 {
+        home.find(&format!("box-{seed}")).expect("a box has the name that it was made with");
+    }
+}
+
+fn one_of_many_gets_the_name() {
     let (_directory, home) = home();
     let made = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..16u8)
@@ -129,6 +169,7 @@ fn many_creators_of_one_name_get_one_box() {
     assert_eq!(made, 1);
     home.sweep().unwrap();
     assert_eq!(fs::read_dir(home.boxes()).unwrap().count(), 1);
+    home.find("same").expect("a box has the name that it was made with");
 }
 
 #[test]

@@ -60,6 +60,62 @@ async fn h2_a_burst_of_64_is_reaped_to_the_last() {
     }
 }
 
+/// Children of this process that ended and that nobody has waited for.
+fn zombies(pids: &[u32]) -> usize {
+    let own = std::process::id().to_string();
+    let is_zombie = |pid: &&u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        fields.next() == Some("Z") && fields.next() == Some(&own)
+    };
+    pids.iter().filter(is_zombie).count()
+}
+
+/// Lets this process have as many descriptors as it may.
+fn have_many_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+}
+
+#[tokio::test]
+async fn h2_1024_that_end_at_the_same_moment_are_each_told_once_with_their_own_code() {
+    const MANY: usize = 1024;
+    have_many_descriptors();
+    let code = |n: usize| (n % 251) as i32;
+    let (waited_for, held) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    // All of them read one pipe, and end when it is closed.
+    let processes: Vec<Process> = (0..MANY)
+        .map(|n| {
+            let number = std::os::fd::AsRawFd::as_raw_fd(&waited_for);
+            let script = format!("read -u {number}; exit {}", code(n));
+            let request = SpawnRequest {
+                program: Path::new("/bin/bash"),
+                arguments: &["-c".to_owned(), script],
+                descriptors: &[waited_for.as_fd()],
+                user: QemuUser::Same,
+                device: None,
+            };
+            spawn(request).unwrap().0
+        })
+        .collect();
+    let pids: Vec<u32> = processes.iter().map(Process::pid).collect();
+    let mut ends = tokio::task::JoinSet::new();
+    for (n, mut process) in processes.into_iter().enumerate() {
+        ends.spawn(async move { (n, process.exited().await.status) });
+    }
+    assert!(ends.try_join_next().is_none(), "they wait");
+    let began = Instant::now();
+    drop(held);
+    let mut told = timeout(Duration::from_secs(60), ends.join_all()).await.expect("all end");
+    let took = began.elapsed();
+    assert_eq!(zombies(&pids), 0);
+    told.sort_by_key(|(n, _)| *n);
+    let expected: Vec<_> = (0..MANY).map(|n| (n, VmStatus::Exited(code(n)))).collect();
+    assert_eq!(told, expected);
+    println!("{MANY} ends were told in {took:?}");
+}
+
 #[tokio::test]
 async fn h4_what_is_awaited_ends_with_the_process_or_the_deadline() {
     let mut process = start("/bin/sh", &["-c", "exit 1"]);
