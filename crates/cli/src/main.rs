@@ -106,6 +106,8 @@ enum Verb {
     Shim(verbs::shim::Args),
     #[command(hide = true)]
     Warm(verbs::shim::Args),
+    #[command(hide = true)]
+    Refill(verbs::shim::RefillArgs),
 }
 
 fn main() -> ExitCode {
@@ -119,6 +121,7 @@ fn main() -> ExitCode {
         // Before anything that might start a thread: QEMU dies with the thread that started it.
         Verb::Shim(args) => return verbs::shim::run(&args),
         Verb::Warm(args) => return verbs::shim::run_warm(&args),
+        Verb::Refill(args) => return verbs::shim::refill(&args),
         Verb::Completion(args) => verbs::completion::run(&args, &mut described()),
         Verb::Serve(args) => verbs::serve::run(args),
         verb => match cli.host {
@@ -181,7 +184,7 @@ fn local(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Template(args) => verbs::template::run(&args),
         Verb::Version(args) => verbs::version::run(&args),
         // These were run before.
-        Verb::Shim(_) | Verb::Warm(_) | Verb::Completion(_) | Verb::Serve(_) => {
+        Verb::Shim(_) | Verb::Warm(_) | Verb::Refill(_) | Verb::Completion(_) | Verb::Serve(_) => {
             Ok(ExitCode::SUCCESS)
         }
     }

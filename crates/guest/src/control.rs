@@ -75,13 +75,6 @@ impl Guest {
                 Some(ControlRequest::Stop { signal, grace_ms }) => {
                     self.stop_main(signal, grace_ms)?;
                 }
-                Some(ControlRequest::Rehearse { nonce }) => {
-                    if matches!(self.main, Main::Awaited(_)) {
-                        crate::boot::warm::rehearse(&self.machine, &mut self.nursery)?;
-                    }
-                    let reply = ControlReply::Pong { nonce, counters: self.counters };
-                    self.report(id, &reply);
-                }
                 Some(ControlRequest::Hold { nonce, mark }) => {
                     self.hold(id, nonce, mark);
                     return Ok(());

@@ -98,8 +98,8 @@ impl Guest {
     /// How long the wait before [`prepare_for_more`](Self::prepare_for_more) may last, if there is
     /// something to do.
     pub(crate) fn quiet(&self) -> Option<Duration> {
-        let alive = matches!(self.main, Main::Alive { .. });
-        let more = alive && !self.kits.stuck && self.kits.ready.len() < self.kits.wanted;
+        let wanted = matches!(self.main, Main::Awaited(_) | Main::Alive { .. });
+        let more = wanted && !self.kits.stuck && self.kits.ready.len() < self.kits.wanted;
         if !more && self.kits.spent.is_empty() {
             return None;
         }

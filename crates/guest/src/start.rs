@@ -34,6 +34,10 @@ impl Guest {
                 self.adopt_main(id, request);
                 Ok(())
             }
+            Ok(MainRequest::Rehearse) => {
+                self.rehearse(id);
+                Ok(())
+            }
             Err(_) => {
                 connection.abort(id);
                 Ok(())

@@ -18,6 +18,7 @@ use boxwood_state::clock::Moment;
 use boxwood_state::{BoxDir, ImageRef, Member, MemberRequest, MemberSpec, PoolShape, failpoint};
 use boxwood_types::{BoxId, Shape};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::pipe::PipeFlags;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 
@@ -28,6 +29,8 @@ use crate::{Error, Prepared, Progress, Runtime, Start, sys};
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long a VM may take until it is ready: a restore, on a busy host.
 const READY: Duration = Duration::from_secs(120);
+/// The verb of the process that makes what a claim has taken; its descriptor 3 is at its end when it may begin.
+pub(crate) const REFILL_VERB: &str = "refill";
 /// The most VMs of one shape.
 const MOST: u32 = 1000;
 
@@ -52,9 +55,10 @@ pub(crate) struct Seat {
 }
 
 /// Whether a box has got a VM that waited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Seated {
-    Yes,
+    /// It has. Its replacement is made once this has gone.
+    Yes(Option<OwnedFd>),
     /// It has not, and was given a disk instead.
     No,
 }
@@ -289,24 +293,45 @@ impl Seat {
             make_disk(dir, &self.blank)?;
         }
         // Its replacement, whether it was good or not; that this fails harms no box.
-        let _ = self.replace();
-        Ok(if claimed.is_ok() { Seated::Yes } else { Seated::No })
+        let replacement = self.replace().ok();
+        Ok(match claimed {
+            Ok(()) => Seated::Yes(replacement),
+            Err(_) => Seated::No,
+        })
     }
 
-    fn replace(&self) -> Result<(), Error> {
-        let (runtime, spec) = (&self.runtime, &self.member.spec);
-        let _alone = runtime.home.pool_lock()?;
-        let config = runtime.home.pool_config()?;
-        let Some(one) = config.shapes.iter().find(|one| one.shape == spec.shape) else {
+    /// Starts a process that makes what is missing. It begins when what is returned has gone, however it went, so
+    /// that it takes no processor from the box that is starting.
+    fn replace(&self) -> io::Result<OwnedFd> {
+        let (begin, later) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let mut command = Command::new(&self.runtime.shim);
+        command.arg(REFILL_VERB).arg(self.runtime.home.root());
+        command.arg(serde_json::to_string(&self.member.spec)?);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.current_dir("/");
+        sys::spawn_detached(command, &[begin])?;
+        Ok(later)
+    }
+}
+
+impl Runtime {
+    /// Makes what a pool is short of, like `claimed`, which may still be there. For the process that a claim
+    /// starts with [`REFILL_VERB`].
+    ///
+    /// # Errors
+    /// When a VM could not be begun. The next claim makes up for it.
+    pub fn refill(&self, claimed: &MemberSpec) -> Result<(), Error> {
+        let _alone = self.home.pool_lock()?;
+        let config = self.home.pool_config()?;
+        let Some(one) = config.shapes.iter().find(|one| one.shape == claimed.shape) else {
             return Ok(());
         };
-        // The one that was claimed may still be there.
-        let others = runtime.home.members()?;
+        let others = self.home.members()?;
         let others = others.iter().filter(|other| {
-            other.spec.shape == spec.shape && other.spec.id != spec.id && other.is_alive()
+            other.spec.shape == claimed.shape && other.spec.id != claimed.id && other.is_alive()
         });
         // Also of those whom somebody claimed who was killed before he came to this.
-        (others.count()..one.count as usize).try_for_each(|_| runtime.warm_one(spec).map(drop))
+        (others.count()..one.count as usize).try_for_each(|_| self.warm_one(claimed).map(drop))
     }
 }
 

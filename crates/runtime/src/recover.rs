@@ -15,7 +15,11 @@ impl Runtime {
     /// # Errors
     /// When the record can't be read or corrected.
     pub fn record(&self, dir: &BoxDir) -> Result<Option<Record>, Error> {
-        let Some(record) = unless_gone(dir, dir.record())? else { return Ok(None) };
+        let record = match dir.record() {
+            Err(error) if error.is_damage() && dir.is_fleeting() => return self.correct(dir),
+            read => read,
+        };
+        let Some(record) = unless_gone(dir, record)? else { return Ok(None) };
         if !may_be_lost(&record) {
             return Ok(Some(record));
         }
@@ -64,11 +68,16 @@ impl Runtime {
     fn correct(&self, dir: &BoxDir) -> Result<Option<Record>, Error> {
         let _alone = self.home.recovering()?;
         let Some(unowned) = unless_gone(dir, dir.look_unowned())? else { return Ok(None) };
-        let Some(record) = unless_gone(dir, dir.record())? else { return Ok(None) };
         if unowned.is_none() {
-            return Ok(Some(record));
+            return Ok(unless_gone(dir, dir.record())?);
         }
-        let spec = dir.spec()?;
+        let read = dir.record().and_then(|record| Ok((record, dir.spec()?)));
+        if read.as_ref().is_err_and(StateError::is_damage) && dir.is_fleeting() {
+            // The host crashed before this was on its disk.
+            self.home.remove(dir)?;
+            return Ok(None);
+        }
+        let Some((record, spec)) = unless_gone(dir, read)? else { return Ok(None) };
         // Who was making it was killed before it was whole.
         let half_made = record.state == BoxState::Created && !dir.has_disk()?;
         if half_made || spec.after_exit == AfterExit::Remove && is_lost(&record, &spec) {

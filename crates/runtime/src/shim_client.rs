@@ -1,6 +1,7 @@
 //! The runtime's end of a box's control socket.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use boxwood_state::control::{self, Reply, Request};
 use boxwood_state::{BoxDir, ExitRecord};
@@ -30,6 +31,8 @@ pub struct ShimReader {
     read: OwnedReadHalf,
     decoder: Decoder,
     buffer: Vec<u8>,
+    /// What somebody waits for the end of.
+    until_it_speaks: Option<OwnedFd>,
 }
 
 /// The sending half of a connection to a shim.
@@ -44,7 +47,7 @@ pub(crate) fn split(id: &BoxId, connection: UnixStream) -> (ShimReader, ShimWrit
     let (read, write) = connection.into_split();
     let decoder = Decoder::new();
     let buffer = vec![0; 64 * 1024];
-    let reader = ShimReader { id: id.clone(), read, decoder, buffer };
+    let reader = ShimReader { id: id.clone(), read, decoder, buffer, until_it_speaks: None };
     (reader, ShimWriter { id: id.clone(), write })
 }
 
@@ -86,6 +89,7 @@ impl ShimReader {
         loop {
             let protocol = || Error::ShimProtocol { id: self.id.clone() };
             if let Some(frame) = self.decoder.next_frame().map_err(|_| protocol())? {
+                self.until_it_speaks = None;
                 return Self::understand(frame).map(Some).ok_or_else(protocol);
             }
             match self.read.read(&mut self.buffer).await {
@@ -95,6 +99,11 @@ impl ShimReader {
                 Err(source) => return Err(Error::Connection { id: self.id.clone(), source }),
             }
         }
+    }
+
+    /// Closes this when the shim says its first word, or is not listened to any more.
+    pub(crate) fn keep_until_it_speaks(&mut self, descriptor: Option<OwnedFd>) {
+        self.until_it_speaks = descriptor;
     }
 
     fn understand(frame: Frame) -> Option<FromShim> {

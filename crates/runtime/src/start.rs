@@ -70,10 +70,14 @@ impl Held {
             Some(seat) => seat.take(&self.spec.id, &descriptors, complaints, &self.dir)?,
             None => Seated::No,
         };
-        if seated == Seated::No {
-            sys::spawn_detached(command, &descriptors)
-                .map_err(|source| Error::Spawn { id: self.spec.id.clone(), source })?;
-        }
+        let replacement = match seated {
+            Seated::Yes(replacement) => replacement,
+            Seated::No => {
+                sys::spawn_detached(command, &descriptors)
+                    .map_err(|source| Error::Spawn { id: self.spec.id.clone(), source })?;
+                None
+            }
+        };
         failpoint("start: shim spawned");
         if self.spec.client == Client::Attached {
             runtime.attachments.add(runtime, &self.spec.id);
@@ -85,7 +89,8 @@ impl Held {
         };
         let connection =
             connect().map_err(|source| Error::Connection { id: self.spec.id.clone(), source })?;
-        let (reader, writer) = split(&self.spec.id, connection);
+        let (mut reader, writer) = split(&self.spec.id, connection);
+        reader.keep_until_it_speaks(replacement);
         Ok(Started { dir: self.dir, reader, writer, _alive: alive })
     }
 

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use boxwood_state::metrics::Counters;
 use boxwood_state::{Home, Member, MemberRequest, StateError, control, failpoint};
-use boxwood_types::{BoxId, chain};
+use boxwood_types::{BoxId, ExitStatus, chain};
 use boxwood_vmm::{Disk, DiskDurability, QemuUser, RestoreRequest, Templates, Vm};
-use boxwood_wire::frame::{self, CONTROL_PORT};
-use boxwood_wire::message::{ControlReply, ControlRequest};
+use boxwood_wire::frame::{self, CONTROL_PORT, Kind, MAIN_PORT};
+use boxwood_wire::message::{ControlReply, ControlRequest, MainRequest, ProcessReply};
 use boxwood_wire::preface::Mark;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::io::{AsyncReadExt, Interest};
@@ -39,6 +39,8 @@ const RESTORE: Duration = Duration::from_secs(60);
 const END: Duration = Duration::from_secs(20);
 /// How long a client may take to say what it wants.
 const SPEAK: Duration = Duration::from_secs(5);
+/// How often a process's life is rehearsed: what the second time comes to is known by the third.
+const REHEARSALS: usize = 2;
 /// Descriptors that come with a claim.
 const GIVEN: usize = 5;
 
@@ -178,8 +180,10 @@ async fn exercise(restored: &mut Restored) -> Result<(), String> {
         let greeted = greeting::greet(&mut channel, (hello, known), link.take_output());
         let early = greeted.await.map_err(|error| chain(&error))?;
         let rehearsed = async {
-            ask(&mut control, &ControlRequest::Rehearse { nonce: 1 }).await?;
-            match ask(&mut control, &ControlRequest::Hold { nonce: 2, mark }).await? {
+            for _ in 0..REHEARSALS {
+                rehearse(&link).await?;
+            }
+            match ask(&mut control, &ControlRequest::Hold { nonce: 1, mark }).await? {
                 ControlReply::Held { fault: None, .. } => Ok(()),
                 other => Err(format!("the guest said {other:?}")),
             }
@@ -191,6 +195,24 @@ async fn exercise(restored: &mut Restored) -> Result<(), String> {
     restored.mark = Some(mark);
     restored.vm.return_channel(channel);
     Ok(())
+}
+
+/// A process's whole life, from its request to its end.
+async fn rehearse(link: &Link) -> Result<(), String> {
+    let mut stream = link.open(MAIN_PORT).map_err(|error| chain(&error))?;
+    stream.writer().send_value(&MainRequest::Rehearse).await.map_err(|error| chain(&error))?;
+    loop {
+        let frame = stream.next_frame().await.map_err(|error| chain(&error))?;
+        let frame = frame.ok_or("the guest closed the stream of a rehearsal")?;
+        if frame.kind != Kind::Reply {
+            continue;
+        }
+        match frame::parse(&frame.payload).map_err(|error| chain(&error))? {
+            ProcessReply::Started => {}
+            ProcessReply::Exited { status: ExitStatus::Code(0) } => return Ok(()),
+            other => return Err(format!("the guest said of a rehearsal: {other:?}")),
+        }
+    }
 }
 
 async fn ask(control: &mut Stream, request: &ControlRequest) -> Result<ControlReply, String> {

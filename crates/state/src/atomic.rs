@@ -21,6 +21,18 @@ pub fn replace<T: Serialize>(directory: &Path, name: &str, value: &T) -> Result<
     sync_directory(directory)
 }
 
+/// The same where a crash of the host may leave the old one as well as the new.
+///
+/// # Errors
+/// When a step fails; the old file is then untouched.
+pub fn replace_in_time<T: Serialize>(
+    directory: &Path,
+    name: &str,
+    value: &T,
+) -> Result<(), StateError> {
+    exchange(directory, name, value, Sync::Now)
+}
+
 /// The same for what need not survive a crash of the host.
 ///
 /// # Errors

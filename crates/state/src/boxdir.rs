@@ -7,13 +7,13 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use boxwood_types::BoxId;
+use boxwood_types::{BoxId, BoxState};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::disk::{self, DiskFiles};
 use crate::metrics::{Counter, Counters, OF_BOX};
 use crate::segments::Segments;
-use crate::{BoxSpec, Health, Record, StateError, atomic};
+use crate::{AfterExit, BoxSpec, Client, Health, Record, StateError, atomic};
 
 const SPEC: &str = "spec.json";
 const RECORD: &str = "record.json";
@@ -22,6 +22,8 @@ const HEALTH: &str = "health.json";
 const LOCK: &str = "lock";
 pub(crate) const MEMORY: &str = "memory";
 const SOCKET: &str = "control.sock";
+/// Empty; there for a box that is gone after a crash of the host, whatever its other files are then.
+const FLEETING: &str = "fleeting";
 
 /// A box's directory, opened: its paths stay the box's own even when it is removed meanwhile.
 #[derive(Debug)]
@@ -90,7 +92,16 @@ impl BoxDir {
     /// # Errors
     /// When it could not be written; the old one stands.
     pub fn write_spec(&self, spec: &BoxSpec) -> Result<(), StateError> {
-        atomic::replace(&self.path, SPEC, spec)
+        match self.is_fleeting() {
+            true => atomic::replace_unsynced(&self.path, SPEC, spec),
+            false => atomic::replace(&self.path, SPEC, spec),
+        }
+    }
+
+    /// Whether it is removed when its owner is lost, so that nothing of it has to survive a crash of the host:
+    /// its files are not synced, and may be damaged then.
+    pub fn is_fleeting(&self) -> bool {
+        self.file(FLEETING).exists()
     }
 
     /// The latest transition, whether or not it is still true.
@@ -107,7 +118,14 @@ impl BoxDir {
     /// # Errors
     /// When it could not be written; the old one stands.
     pub fn write_record(&self, record: &Record) -> Result<(), StateError> {
-        atomic::replace(&self.path, RECORD, record)
+        if self.is_fleeting() {
+            return atomic::replace_unsynced(&self.path, RECORD, record);
+        }
+        // After a crash of the host one live state says as much as the other.
+        match record.state.is_live() && record.state != BoxState::Starting {
+            true => atomic::replace_in_time(&self.path, RECORD, record),
+            false => atomic::replace(&self.path, RECORD, record),
+        }
     }
 
     /// What came of its health checks; `None` when there was nothing to tell yet.
@@ -352,8 +370,17 @@ impl NewBox {
             .map_err(StateError::os("lock", &path))?;
         let log = directory.join(LOG);
         Segments::of(&log).make().map_err(StateError::io("make", &log))?;
-        atomic::replace(directory, SPEC, spec)?;
-        atomic::replace(directory, RECORD, &Record::created())?;
+        // One that waits for its first start outlives whoever made it.
+        let fleeting = spec.after_exit == AfterExit::Remove && spec.client != Client::Later;
+        if fleeting {
+            let path = directory.join(FLEETING);
+            File::create_new(&path).map_err(StateError::io("make", &path))?;
+            atomic::replace_unsynced(directory, SPEC, spec)?;
+            atomic::replace_unsynced(directory, RECORD, &Record::created())?;
+        } else {
+            atomic::replace(directory, SPEC, spec)?;
+            atomic::replace(directory, RECORD, &Record::created())?;
+        }
         Counters::open(&directory.join(OF_BOX)).add(Counter::BoxesRegistered, 1);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let handle = rustix::fs::open(directory, flags, Mode::empty())

@@ -62,6 +62,9 @@ pub enum MainRequest {
     Start(StartMain),
     /// Main runs already: it was restored with its box. From now on this is its stream.
     Adopt(AdoptMain),
+    /// Before there is a main: run a process of the guest's own on this stream, as a session, so that all of it
+    /// was done once.
+    Rehearse,
 }
 
 /// What is told about a main that runs already.
@@ -206,12 +209,6 @@ pub enum ControlRequest {
         nonce: u64,
         /// To be told when this memory is reborn.
         mark: Mark,
-    },
-    /// Before there is a main: start a throw-away process, so that all of it was done once. Answered with
-    /// [`ControlReply::Pong`].
-    Rehearse {
-        /// Repeated in the answer.
-        nonce: u64,
     },
 }
 

@@ -295,3 +295,22 @@ fn descriptors(pid: u32) -> Vec<(u32, std::path::PathBuf)> {
         })
         .collect()
 }
+
+#[test]
+fn h6_a_box_that_a_crash_of_the_host_has_torn_goes_if_it_was_to_go_anyway() {
+    let lab = Lab::new();
+    for torn in [&["spec.json"][..], &["record.json"], &["spec.json", "record.json"]] {
+        lab.detached("web", ["--rm", "busybox", "sleep", "600"]);
+        let (live, folder) = (lab.live("web"), lab.box_folder(&lab.inspect("web", "{{.Id}}")));
+        live.shim.signal(Signal::KILL).unwrap();
+        live.qemu.is_gone_soon();
+        live.shim.is_gone_soon();
+        // What was never synced may be empty when the host is there again.
+        torn.iter().for_each(|name| std::fs::write(folder.join(name), "").unwrap());
+        drop(lab.boxwood(["ps", "-aq"]).output().exits(0).prints(""));
+        assert!(!folder.exists(), "{torn:?}");
+        // Its name is free, too.
+        lab.run(["--name", "web", "busybox", "true"]).output().exits(0);
+        lab.is_clean();
+    }
+}

@@ -3,10 +3,10 @@
 
 use std::fs;
 
-use boxwood_tests::{Lab, Running};
+use boxwood_tests::{Folder, Lab, Running, Watched};
 
 use crate::failpoints::{killed_at, was_reached};
-use crate::pools::{full, set};
+use crate::pools::{full, processes, set};
 
 /// After whatever happened: boxes can be had, each with a VM of its own, and then nothing is left of any of them
 /// or of the pool.
@@ -58,6 +58,20 @@ fn h1_a_client_killed_at_any_step_of_a_pool_leaves_one_that_can_be_filled() {
 }
 
 #[test]
+fn h1_a_replacement_that_is_killed_is_made_by_the_next_claim() {
+    let lab = Lab::new();
+    for step in ["pool: directory made", "pool: member made", "pool: member has a disk"] {
+        set(&lab, &["2"]);
+        full(&lab, 2);
+        // It is not the client that comes there.
+        let run = ["run", "--rm", "busybox", "sh", "-c", "exit 7"];
+        lab.failing(&format!("{step}=kill"), run).output().exits(7);
+        Folder::watch(lab.folder()).until(|| lab.reached().exists().then_some(()));
+        goes_on(&lab, 2, step);
+    }
+}
+
+#[test]
 fn h1_a_client_killed_at_any_step_of_a_claim_leaves_the_vm_to_its_box_or_to_another() {
     let lab = Lab::new();
     for step in [
@@ -67,8 +81,6 @@ fn h1_a_client_killed_at_any_step_of_a_claim_leaves_the_vm_to_its_box_or_to_anot
         "start: before the shim",
         "pool: claim answered",
         "pool: vm claimed",
-        "pool: directory made",
-        "pool: member made",
         "start: shim spawned",
     ] {
         for flags in [&["--rm"][..], &["-d"]] {
@@ -111,6 +123,12 @@ fn h1_a_shim_or_vm_killed_while_it_warms_up_is_told_and_leaves_nothing() {
         // Those that are ready before they die may be heard.
         if wished.code() != Some(0) {
             drop(wished.refused(&["pool"]));
+        }
+        // All of them come to that step.
+        for shim in processes(&lab, false) {
+            if let Ok(shim) = Watched::open(shim.as_raw_nonzero().get().cast_unsigned(), "shim") {
+                shim.is_gone_soon();
+            }
         }
         goes_on(&lab, 2, step);
     }

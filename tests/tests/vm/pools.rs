@@ -30,7 +30,7 @@ pub(crate) fn set(lab: &Lab, args: &[&str]) {
 }
 
 /// The processes of VMs that wait: shims, or their QEMUs.
-fn processes(lab: &Lab, of_qemu: bool) -> Vec<Pid> {
+pub(crate) fn processes(lab: &Lab, of_qemu: bool) -> Vec<Pid> {
     let home = lab.home().to_str().unwrap().to_owned();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {

@@ -1,9 +1,12 @@
-//! `boxwood shim`, hidden: the supervisor of one box. Only the runtime starts it.
+//! `boxwood shim`, `warm` and `refill`, hidden: the supervisor of one box, of a VM that waits for one, and
+//! who makes such VMs after a claim. Only the runtime starts them.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use boxwood_runtime::state::{BoxSpec, TemplateRef};
+use boxwood_runtime::{Locations, Runtime};
 use boxwood_types::{BoxId, chain};
 
 use crate::open_runtime;
@@ -24,6 +27,27 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 /// The same with a VM that waits for a box.
 pub(crate) fn run_warm(args: &Args) -> ExitCode {
     boxwood_shim::run_warm(&args.home, &args.id, Box::new(|spec| Box::pin(remake(spec))))
+}
+
+/// Make what a pool is short of
+#[derive(Debug, clap::Args)]
+pub(crate) struct RefillArgs {
+    /// The home
+    home: PathBuf,
+    /// What was claimed, in JSON
+    claimed: String,
+}
+
+/// Makes what a pool is short of, once its client lets it.
+pub(crate) fn refill(args: &RefillArgs) -> ExitCode {
+    let refilled = || -> anyhow::Result<()> {
+        std::io::copy(&mut File::open("/proc/self/fd/3")?, &mut std::io::sink())?;
+        let places = Locations { home: args.home.clone(), ..Locations::from_environment()? };
+        let runtime = Runtime::open(places, std::env::current_exe()?)?;
+        Ok(runtime.refill(&serde_json::from_str(&args.claimed)?)?)
+    };
+    // Nobody hears why not: the next claim tries again.
+    if refilled().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// With the environment of who started the shim, templates are where they were.
