@@ -293,4 +293,17 @@ mod tests {
             assert!(verb.get_about().is_some(), "{} says nothing of itself", verb.get_name());
         }
     }
+
+    #[test]
+    fn the_help_of_what_has_verbs_of_its_own_has_examples_of_each() {
+        let cli = described();
+        let nested = |verb: &&clap::Command| ["snapshot", "pool"].contains(&verb.get_name());
+        for verb in cli.get_subcommands().filter(nested) {
+            for one in verb.get_subcommands() {
+                let line = format!("boxwood {} {}", verb.get_name(), one.get_name());
+                let help = one.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains(&line), "'{line}' has no example: {help}");
+            }
+        }
+    }
 }

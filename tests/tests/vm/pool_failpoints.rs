@@ -4,6 +4,7 @@
 use std::fs;
 
 use boxwood_tests::{Folder, Lab, Running, Watched};
+use rustix::process::Signal;
 
 use crate::failpoints::{killed_at, was_reached};
 use crate::pools::{full, processes, set};
@@ -171,4 +172,26 @@ fn h1_a_shim_or_vm_killed_at_any_step_of_a_claim_costs_its_box_at_most() {
         lab.remove("web");
         goes_on(&lab, 1, step);
     }
+}
+
+#[test]
+fn h3_a_shim_that_comes_to_a_claim_too_late_leaves_the_box_to_the_one_that_has_it() {
+    let lab = Lab::new();
+    let step = "warm: claim heard";
+    lab.failing(&format!("{step}=stop"), ["pool", "set", "1"]).output().exits(0);
+    full(&lab, 1);
+    // Its client waits, and then starts it without.
+    let script = "echo own > /own; sync; echo ready; sleep 100000";
+    lab.detached("web", ["busybox", "sh", "-c", script]);
+    was_reached(&lab, step);
+    let pid: u32 = fs::read_to_string(lab.reached()).unwrap().parse().unwrap();
+    let late = Watched::open(pid, "the shim that waited").unwrap();
+    lab.logged("web", "ready\n");
+    late.signal(Signal::CONT).unwrap();
+    late.is_gone_soon();
+    lab.exec(["web", "cat", "/own"]).output().exits(0).prints("own\n");
+    lab.boxwood(["restart", "-t", "0", "web"]).output().exits(0);
+    lab.exec(["web", "cat", "/own"]).output().exits(0).prints("own\n");
+    lab.remove("web");
+    goes_on(&lab, 1, step);
 }

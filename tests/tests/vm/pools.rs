@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use boxwood_tests::Lab;
+use boxwood_tests::{Lab, times};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The VMs that wait and can be claimed.
@@ -74,27 +74,86 @@ fn s3_a_box_takes_over_a_vm_that_waits_and_is_replaced_and_nothing_is_left_of_th
     assert!(!lab.home().join("pool").exists() && !lab.home().join("pool.json").exists());
 }
 
+/// How long a pool may take to be full again after the last claim.
+const FULL_AGAIN: Duration = Duration::from_secs(2);
+
+/// 200 boxes by 20 clients with `BOXWOOD_TEST_TIMES=10`.
 #[test]
 fn s4_no_vm_is_given_twice_and_the_pool_is_full_again() {
     let lab = Lab::new();
     set(&lab, &["3"]);
     full(&lab, 3);
-    let results: Vec<(i32, i32, String)> = std::thread::scope(|scope| {
-        let client = |n: i32| {
-            let script = format!("cat /etc/machine-id; exit {n}");
-            let run = lab.run(["busybox", "sh", "-c", &script]).output();
-            (n, run.code().unwrap_or(-1), run.word())
+    let clients = times(2);
+    let client = |client: usize| -> Vec<Vec<String>> {
+        let claim = |n: usize| {
+            let script = "cat /proc/sys/kernel/random/boot_id /etc/machine-id; hostname; exit $0";
+            // Each box has its own main and nobody else's.
+            let code = 1 + (client + n) as i32 % 100;
+            let run = lab.run(["busybox", "sh", "-c", script, &code.to_string()]).output();
+            run.exits(code).quietly().lines()
         };
-        let clients: Vec<_> = (1..=12).map(|n| scope.spawn(move || client(n))).collect();
-        clients.into_iter().map(|client| client.join().unwrap()).collect()
+        (0..10).map(claim).collect()
+    };
+    let seen: Vec<Vec<String>> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..clients).map(|n| scope.spawn(move || client(n))).collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
     });
-    for (wanted, code, _) in &results {
-        assert_eq!(wanted, code);
-    }
-    let identities: BTreeSet<_> = results.iter().map(|(_, _, id)| id).collect();
-    assert_eq!(identities.len(), results.len());
+    let last = Instant::now();
     full(&lab, 3);
+    let took = last.elapsed();
+    assert_eq!(seen.len(), clients * 10);
+    for part in 0..3 {
+        let different: BTreeSet<_> = seen.iter().map(|own| &own[part]).collect();
+        assert_eq!(different.len(), seen.len(), "part {part} is the same in two boxes");
+    }
+    eprintln!("{} boxes, and the pool was full again after {took:?}", seen.len());
+    assert!(took < FULL_AGAIN, "the pool was full again after {took:?}");
     set(&lab, &["0"]);
+}
+
+#[test]
+fn s2_a_box_that_took_over_a_vm_that_waited_can_be_captured_and_forked() {
+    let lab = Lab::new();
+    set(&lab, &["1"]);
+    let waiting = full(&lab, 1);
+    let script = "head -c 1048576 /dev/urandom > /dev/shm/data; \
+        head -c 3145728 /dev/urandom > /data; echo ready; sleep 100000";
+    lab.detached("web", ["busybox", "sh", "-c", script]);
+    lab.logged("web", "ready\n");
+    let data = |name: &str| {
+        let script = "echo 3 > /proc/sys/vm/drop_caches; cat /dev/shm/data /data | sha256sum";
+        lab.exec([name, "sh", "-c", script]).output().exits(0).quietly().word()
+    };
+    assert_ne!(full(&lab, 1), waiting, "it was not taken over");
+    let expected = data("web");
+    lab.snapshot("web", "warm");
+    lab.boxwood(["fork", "--name", "child", "web"]).output().exits(0).quietly();
+    // The pool goes, and with it whatever the box might still share with it.
+    set(&lab, &["0"]);
+    lab.boxwood(["snapshot", "verify", "warm"]).output().exits(0);
+    lab.restored("warm", "clone");
+    let identity = "cat /proc/sys/kernel/random/boot_id /etc/machine-id; hostname";
+    let mut seen = BTreeSet::new();
+    for name in ["web", "child", "clone"] {
+        assert_eq!(data(name), expected, "{name}");
+        seen.extend(lab.exec([name, "sh", "-c", identity]).output().exits(0).lines());
+    }
+    assert_eq!(seen.len(), 9, "{seen:?}");
+    // And it is captured once more, with what has changed since.
+    lab.exec(["web", "sh", "-c", "echo more >> /data; echo more >> /dev/shm/data"])
+        .output()
+        .exits(0);
+    let changed = data("web");
+    lab.snapshot("web", "later");
+    for (snapshot, expected) in [("later", &changed), ("warm", &expected)] {
+        lab.remove("clone");
+        lab.restored(snapshot, "clone");
+        assert_eq!(data("clone"), *expected, "{snapshot}");
+        lab.forget(snapshot);
+    }
+    for name in ["web", "child", "clone"] {
+        lab.remove(name);
+    }
 }
 
 #[test]

@@ -78,6 +78,7 @@ fn s4_restores_at_once_are_all_right_and_differ_in_everything_that_must() {
     lab.snapshot("source", "warm");
     let seen = Mutex::new(vec![identity(&lab, "source")]);
     let numbers = Mutex::new(0..times(12));
+    let started = Mutex::new(Vec::new());
     // Four at a time: more than this machine has processors.
     std::thread::scope(|scope| {
         for _ in 0..times(4).min(25) {
@@ -86,6 +87,7 @@ fn s4_restores_at_once_are_all_right_and_differ_in_everything_that_must() {
                     let Some(number) = numbers.lock().unwrap().next() else { return };
                     let name = format!("clone-{number}");
                     lab.restored("warm", &name);
+                    started.lock().unwrap().push(lab.inspect(&name, "{{.State.StartedAt}}"));
                     let own = identity(&lab, &name);
                     assert_eq!(data(&lab, &name), expected);
                     seen.lock().unwrap().push(own);
@@ -100,6 +102,15 @@ fn s4_restores_at_once_are_all_right_and_differ_in_everything_that_must() {
         let different: BTreeSet<&str> = seen.iter().map(|own| &*own[part]).collect();
         assert_eq!(different.len(), seen.len(), "part {part} is the same in two boxes: {seen:?}");
     }
+    // All the characters of a time but those of its parts of a millisecond.
+    let mut started: Vec<String> = started.into_inner().unwrap();
+    started.iter_mut().for_each(|time| time.truncate("2026-01-01T00:00:00.000".len()));
+    let moments: BTreeSet<&String> = started.iter().collect();
+    eprintln!(
+        "{} of {} began in another's millisecond",
+        started.len() - moments.len(),
+        started.len()
+    );
     lab.remove("source");
     lab.forget("warm");
 }

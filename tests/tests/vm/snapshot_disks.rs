@@ -23,6 +23,9 @@ fn s2_the_disk_of_a_box_is_kept_alone_and_its_main_begins_anew() {
     let part = "{{.Name}} {{.Part}}";
     let listed = lab.boxwood(["snapshot", "ls", "--format", part]).output().exits(0);
     assert_eq!(listed.lines(), ["running disk", "whole everything", "stopped disk"]);
+    let created = lab.boxwood(["snapshot", "ls", "--format", "{{.CreatedSince}}"]).output();
+    let created = created.exits(0).lines();
+    assert!(created.iter().all(|since| since.ends_with(" ago")), "{created:?}");
     let restore = |snapshot: &str, name: &str| {
         lab.boxwood(["restore", "--disk-only", "--name", name, "-e", "B=2", snapshot]).output()
     };

@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use boxwood_tests::Lab;
+use boxwood_tests::{Folder, Lab};
+use rustix::process::Signal;
 
 use crate::failpoints::{killed_at, was_reached};
 
@@ -349,5 +350,26 @@ fn s3_a_client_killed_at_any_step_of_a_fork_leaves_no_half_box_and_the_source_se
             can_be_had(&lab, (name, &["fork", "--name", name, "web"]), &expected, step);
         }
     }
+    lab.remove("web");
+}
+
+#[test]
+fn s2_a_box_that_is_told_to_stop_before_its_guest_stands_still_stops_and_nothing_is_captured() {
+    let lab = Lab::new();
+    let step = "capture: asked";
+    let script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done";
+    let run = ["run", "-d", "--name", "web", "busybox", "sh", "-c", script];
+    lab.failing(&format!("{step}=stop"), run).output().exits(0);
+    lab.logged("web", "ready\n");
+    let live = lab.live("web");
+    let folder = Folder::watch(lab.folder());
+    let creating = lab.boxwood(["snapshot", "create", "web", "warm"]).spawn();
+    folder.until(|| lab.reached().exists().then_some(()));
+    // The shim is about to ask its guest, and has this to read next.
+    killed_at(&lab, "end: shim asked", &["stop", "-t", "60", "web"]);
+    live.shim.signal(Signal::CONT).unwrap();
+    lab.boxwood(["wait", "web"]).output().exits(0).prints("3\n");
+    creating.wait().refused(&["being stopped"]);
+    assert_eq!(snapshots(&lab, step), [""; 0]);
     lab.remove("web");
 }

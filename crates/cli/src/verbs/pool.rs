@@ -38,6 +38,10 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Set how many VMs of a shape wait; 0 ends them
+    #[command(after_help = "Examples:
+  boxwood pool set 4
+  boxwood pool set -m 1g --image debian 2
+  boxwood pool set 0")]
     Set {
         #[command(flatten)]
         shape: ShapeWishes,
@@ -49,6 +53,9 @@ enum Verb {
         count: u32,
     },
     /// List the VMs that wait
+    #[command(after_help = "Examples:
+  boxwood pool ls
+  boxwood pool ls --format '{{.ID}} {{.Status}}'")]
     Ls {
         /// A Go template, 'table TEMPLATE', or 'json'
         #[arg(long, value_name = "FORMAT")]
@@ -88,7 +95,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                         "ID": member.spec.id.short(),
                         "Shape": member.spec.shape.to_string(),
                         "Image": member.spec.image.name,
-                        "CreatedSince": times::since(member.spec.created, now),
+                        "CreatedSince": format!("{} ago", times::since(member.spec.created, now)),
                         "CreatedAt": times::rfc3339(member.spec.created),
                         "Status": if member.is_ready() { "ready" } else { "starting" },
                     })

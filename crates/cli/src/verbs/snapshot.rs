@@ -44,6 +44,9 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Capture a running box: its memory, its processes, its disk. The box goes on
+    #[command(after_help = "Examples:
+  boxwood snapshot create web web-warm
+  boxwood snapshot create --disk-only web web-disk     # web need not run")]
     Create {
         /// Capture the disk alone; the box need not run
         #[arg(long)]
@@ -56,6 +59,10 @@ enum Verb {
         name: BoxName,
     },
     /// List snapshots
+    #[command(after_help = "Examples:
+  boxwood snapshot ls
+  boxwood snapshot ls --format '{{.Name}} {{.Box}} {{.OwnSize}}'
+  boxwood snapshot ls -q")]
     Ls {
         /// A Go template, 'table TEMPLATE', or 'json'
         #[arg(long, value_name = "FORMAT")]
@@ -65,6 +72,9 @@ enum Verb {
         quiet: bool,
     },
     /// Everything about snapshots, as JSON
+    #[command(after_help = "Examples:
+  boxwood snapshot inspect web-warm
+  boxwood snapshot inspect -f '{{.Pause.Microseconds}}' web-warm")]
     Inspect {
         /// A Go template
         #[arg(short, long, value_name = "FORMAT")]
@@ -74,12 +84,18 @@ enum Verb {
         names: Vec<String>,
     },
     /// Read all of a snapshot and compare it with what was captured
+    #[command(after_help = "Examples:
+  boxwood snapshot verify web-warm
+  boxwood snapshot ls -q | xargs boxwood snapshot verify")]
     Verify {
         /// Names
         #[arg(required = true, value_name = "SNAPSHOT")]
         names: Vec<String>,
     },
     /// Write a snapshot, with all it needs but its image, into one file
+    #[command(after_help = "Examples:
+  boxwood snapshot export -o web-warm.bxs web-warm
+  boxwood snapshot export web-warm | ssh other boxwood snapshot import")]
     Export {
         /// Where to; else standard output
         #[arg(short, long, value_name = "FILE")]
@@ -89,6 +105,9 @@ enum Verb {
         name: String,
     },
     /// Keep a snapshot that was exported, here or elsewhere. Its image must be here
+    #[command(after_help = "Examples:
+  boxwood snapshot import -i web-warm.bxs
+  boxwood snapshot import web-other < web-warm.bxs")]
     Import {
         /// What was exported; else standard input
         #[arg(short, long, value_name = "FILE")]
@@ -98,6 +117,9 @@ enum Verb {
         name: Option<BoxName>,
     },
     /// Remove snapshots; boxes that were restored from them run on
+    #[command(after_help = "Examples:
+  boxwood snapshot rm web-warm
+  boxwood snapshot rm web-warm web-disk")]
     Rm {
         /// Names
         #[arg(required = true, value_name = "SNAPSHOT")]
@@ -238,7 +260,7 @@ fn list(runtime: &Runtime, format: &Format, quiet: bool) -> anyhow::Result<ExitC
                 "ID": info.id.short(),
                 "Box": info.source.name,
                 "Image": info.source.image.name,
-                "CreatedSince": times::since(info.created, now),
+                "CreatedSince": format!("{} ago", times::since(info.created, now)),
                 "CreatedAt": times::rfc3339(info.created),
                 "Part": part(info.part),
                 "OwnSize": bytes(size.own),
