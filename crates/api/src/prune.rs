@@ -4,12 +4,18 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// What is to go.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PruneAll {
     /// Templates, too: they are made again when they are needed.
     #[serde(default)]
     pub templates: bool,
+    /// Of the boxes only those that were created before this (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// Of the boxes only those with all of these labels: `NAME`, or `NAME=VALUE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub label: Vec<String>,
 }
 
 /// What has gone.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use boxwood_runtime::state::clock::Moment;
 use boxwood_types::{BoxState, HealthStatus};
 
 use crate::shown::Shown;
@@ -25,6 +26,14 @@ pub(crate) enum Filter {
     Label(String, Option<String>),
     /// The image, by the name it was run by or the beginning of its ID.
     Ancestor(String),
+    /// Created before the box with this name or beginning of an ID.
+    Before(String),
+    /// Created after it.
+    Since(String),
+    /// Created before this moment.
+    Earlier(Moment),
+    /// Created after it.
+    Later(Moment),
 }
 
 impl FromStr for Filter {
@@ -53,9 +62,11 @@ impl FromStr for Filter {
                 None => Filter::Label(value, None),
             },
             "ancestor" => Filter::Ancestor(value),
+            "before" => Filter::Before(value),
+            "since" => Filter::Since(value),
             _ => {
                 return Err(format!(
-                    "'{key}' is no filter: id, name, status, health, exited, label, ancestor"
+                    "'{key}' is no filter: id, name, status, health, exited, label, ancestor, before, since"
                 ));
             }
         })
@@ -73,6 +84,8 @@ impl Filter {
             Filter::Label(..) => 4,
             Filter::Ancestor(_) => 5,
             Filter::Health(_) => 6,
+            Filter::Before(_) | Filter::Earlier(_) => 7,
+            Filter::Since(_) | Filter::Later(_) => 8,
         }
     }
 
@@ -83,6 +96,10 @@ impl Filter {
 
     fn holds(&self, shown: &Shown) -> bool {
         match self {
+            Filter::Earlier(moment) => shown.created < *moment,
+            Filter::Later(moment) => shown.created > *moment,
+            // Which box is meant was not looked up.
+            Filter::Before(_) | Filter::Since(_) => false,
             Filter::Id(start) => shown.id.starts_with(start),
             Filter::Name(part) => shown.name.contains(part),
             Filter::Status(state) => shown.state == *state,
@@ -103,6 +120,30 @@ impl Filter {
 /// Whether these conditions are about boxes that don't run, too.
 pub(crate) fn mean_all(filters: &[Filter]) -> bool {
     filters.iter().any(Filter::means_all)
+}
+
+/// The same conditions, with the times of the boxes that they name.
+pub(crate) fn found(filters: &[Filter], boxes: &[Shown]) -> anyhow::Result<Vec<Filter>> {
+    let created = |name: &str| {
+        let named = boxes.iter().find(|one| one.name == name);
+        let found = named.or_else(|| {
+            let mut meant = boxes.iter().filter(|one| !name.is_empty() && one.id.starts_with(name));
+            meant.next().filter(|_| meant.next().is_none())
+        });
+        found.map(|one| one.created).ok_or_else(|| {
+            anyhow::anyhow!(
+                "no such box: {name}; --filter before= and since= take one's name or ID"
+            )
+        })
+    };
+    let found = |filter: &Filter| {
+        Ok(match filter {
+            Filter::Before(name) => Filter::Earlier(created(name)?),
+            Filter::Since(name) => Filter::Later(created(name)?),
+            other => other.clone(),
+        })
+    };
+    filters.iter().map(found).collect()
 }
 
 /// Whether a box meets the conditions.
@@ -130,6 +171,7 @@ mod tests {
         assert_eq!(parse("label=a"), Ok(Filter::Label("a".into(), None)));
         assert_eq!(parse("name=/web"), Ok(Filter::Name("web".into())));
         assert_eq!(parse("health=none"), Ok(Filter::Health(None)));
+        assert_eq!(parse("before=web"), Ok(Filter::Before("web".into())));
         for wrong in
             ["", "web", "health=fine", "status=gone", "exited=256", "exited=x", "color=red"]
         {

@@ -3,7 +3,7 @@
 use crate::out::say;
 use anyhow::{Context, anyhow};
 use comfy_table::{ContentArrangement, Table, presets};
-use gotmpl::{Template, to_value};
+use gotmpl::{MissingKey, Template, TemplateError, to_value};
 use serde_json::Value;
 
 /// How a listing is printed.
@@ -58,10 +58,7 @@ impl Format {
                 }
             }
             Format::Template { template, headings: true } => {
-                let all = columns.iter().map(|(heading, field)| {
-                    ((*field).to_owned(), Value::String((*heading).to_owned()))
-                });
-                let heading = template.fill(&Value::Object(all.collect()))?;
+                let heading = template.fill(&headings(rows, columns))?;
                 let split = |line: String| line.split('\t').map(str::to_owned).collect();
                 let lines: Vec<String> =
                     rows.iter().map(|row| template.fill(row)).collect::<Result<_, _>>()?;
@@ -71,6 +68,18 @@ impl Format {
         Ok(())
     }
 }
+
+/// What stands above each field of rows: the heading of its column, or else its name.
+fn headings(rows: &[Value], columns: &[(&'static str, &'static str)]) -> Value {
+    let fields = rows.first().and_then(Value::as_object).into_iter().flat_map(|row| row.keys());
+    let mut all: serde_json::Map<String, Value> =
+        fields.map(|field| (field.clone(), field.to_uppercase().into())).collect();
+    all.extend(columns.iter().map(|(heading, field)| ((*field).to_owned(), (*heading).into())));
+    Value::Object(all)
+}
+
+/// Maps whose keys are anybody's: there a key that is missing is no mistake in the template.
+const OPEN: [&str; 2] = [".Labels.", ".Attributes."];
 
 /// A Go template.
 pub(crate) struct Parsed {
@@ -82,12 +91,18 @@ impl Parsed {
     /// Of what was given on the command line: as Docker has it, also with `\t` and `\n`.
     pub(crate) fn new(given: &str) -> anyhow::Result<Self> {
         let text = given.replace("\\t", "\t").replace("\\n", "\n");
+        let missing = match OPEN.iter().any(|map| text.contains(map)) {
+            true => MissingKey::Invalid,
+            false => MissingKey::Error,
+        };
         let template = Template::new("format")
+            .missing_key(missing)
             .func("json", functions::json)
             .func("join", functions::join)
             .func("lower", functions::lower)
             .func("upper", functions::upper)
-            .parse(&text)
+            .func("label", functions::label)
+            .parse(&methods(&text))
             .map_err(|error| anyhow!("{error}"))
             .with_context(|| format!("the --format template '{text}' can't be parsed"))?;
         Ok(Parsed { text, template })
@@ -96,11 +111,33 @@ impl Parsed {
     /// A value through it.
     pub(crate) fn fill(&self, value: &Value) -> anyhow::Result<String> {
         let data = to_value(value).map_err(|error| anyhow!("{error}"))?;
-        self.template
-            .execute_to_string(&data)
-            .map_err(|error| anyhow!("{error}"))
-            .with_context(|| format!("the --format template '{}' can't be filled in", self.text))
+        self.template.execute_to_string(&data).map_err(|error| match error {
+            TemplateError::MissingKey { key } => anyhow!(
+                "the --format template '{}' asks for '{key}', which is not there; it can ask for {}",
+                self.text,
+                fields(value)
+            ),
+            error => anyhow!("the --format template '{}' can't be filled in: {error}", self.text),
+        })
     }
+}
+
+/// What a template can ask for at its top.
+fn fields(value: &Value) -> String {
+    let fields = value.as_object().into_iter().flat_map(|fields| fields.keys());
+    fields.map(|field| format!(".{field}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Docker's `.Label "x"` is a method; here it is a function of the labels.
+fn methods(text: &str) -> String {
+    text.split_inclusive("{{")
+        .map(|part| match part.split_once("}}") {
+            Some((action, rest)) => {
+                format!("{}}}}}{rest}", action.replace(".Label \"", "label .Labels \""))
+            }
+            None => part.to_owned(),
+        })
+        .collect()
 }
 
 /// What Docker lets templates call besides Go's own functions.
@@ -120,6 +157,16 @@ mod functions {
         };
         let texts: Vec<String> = items.iter().map(ToString::to_string).collect();
         Ok(Value::String(texts.join(between).into()))
+    }
+
+    /// The value of a label in the list that Docker makes of them; nothing if it is not there.
+    pub(super) fn label(arguments: &[Value]) -> Result<Value> {
+        let [Value::String(labels), Value::String(name)] = arguments else {
+            return Err(wrong("Label", 1, arguments));
+        };
+        let mut pairs = labels.split(',').filter_map(|pair| pair.split_once('='));
+        let found = pairs.find(|(other, _)| *other == &**name);
+        Ok(Value::String(found.map_or("", |(_, value)| value).into()))
     }
 
     pub(super) fn lower(arguments: &[Value]) -> Result<Value> {
@@ -210,5 +257,18 @@ mod tests {
         assert_eq!(execute("{{json .Args}}", &value).unwrap(), r#"["a","b"]"#);
         assert_eq!(execute(r#"{{join .Args "-" | upper}}"#, &value).unwrap(), "A-B");
         assert!(execute("{{.State", &value).is_err());
+    }
+
+    #[test]
+    fn h13_a_field_that_is_not_there_is_refused_and_those_that_are_are_told() {
+        let value = json!({"Names": "web", "Labels": "job=7,tier=front"});
+        let execute = |text: &str| Parsed::new(text)?.fill(&value);
+        let error = execute("{{.Nmaes}}").unwrap_err().to_string();
+        assert!(error.contains("asks for 'Nmaes'") && error.contains(".Labels, .Names"), "{error}");
+        assert_eq!(execute(r#"{{.Names}} {{.Label "tier"}}"#).unwrap(), "web front");
+        assert_eq!(execute(r#"{{.Label "none"}}{{eq (.Label "job") "7"}}"#).unwrap(), "true");
+        // What users name may be missing, as with Docker.
+        let open = Parsed::new("{{.Config.Labels.job}}").unwrap();
+        assert_eq!(open.fill(&json!({"Config": {"Labels": {}}})).unwrap(), "<no value>");
     }
 }

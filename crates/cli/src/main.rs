@@ -7,6 +7,7 @@ mod envfile;
 mod filter;
 mod format;
 mod health;
+mod idfile;
 mod labels;
 mod logopts;
 mod out;

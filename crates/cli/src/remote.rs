@@ -61,13 +61,13 @@ pub(crate) fn is_not_found(error: &boxwood_client::Error) -> bool {
 /// The end of something that runs already: when the daemon is lost meanwhile, nobody knows how it ends, and
 /// that is not the code of what could not be done.
 pub(crate) fn known(ended: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
-    use boxwood_client::Error::{Broken, Stream, Unreachable};
+    use boxwood_client::Error::{Broken, CutOff, Stream, Unreachable};
 
     match ended {
         Err(error)
             if matches!(
                 error.downcast_ref(),
-                Some(Broken { .. } | Stream(_) | Unreachable { .. })
+                Some(Broken { .. } | CutOff | Stream(_) | Unreachable { .. })
             ) =>
         {
             complain(&error);

@@ -24,6 +24,8 @@ pub(crate) struct Shown {
     pub(crate) exit_code: Option<u8>,
     pub(crate) health: Option<HealthStatus>,
     pub(crate) labels: BTreeMap<String, String>,
+    /// What it takes on the disk, where somebody wants to know.
+    pub(crate) disk_bytes: Option<u64>,
 }
 
 impl From<&Listed> for Shown {
@@ -42,6 +44,7 @@ impl From<&Listed> for Shown {
             exit_code: record.exit.as_ref().map(|exit| exit.code),
             health: record.health,
             labels: spec.labels.clone(),
+            disk_bytes: None,
         }
     }
 }
@@ -63,6 +66,7 @@ impl TryFrom<BoxInfo> for Shown {
             image_id: info.image_id,
             command: info.command,
             labels: info.labels,
+            disk_bytes: info.disk_bytes,
         })
     }
 }

@@ -89,6 +89,9 @@ pub(crate) struct Wishes {
     /// Name the box
     #[arg(long, value_name = "NAME")]
     name: Option<BoxName>,
+    /// Write the box's ID to this file, which must not exist
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) process: ProcessWishes,
     /// Instead of the image's entrypoint

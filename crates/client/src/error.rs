@@ -39,6 +39,9 @@ pub enum Error {
     /// The stream broke.
     #[error("the stream broke")]
     Stream(#[source] io::Error),
+    /// What it was telling was cut off.
+    #[error("the daemon ended, or the connection to it, before it had told everything")]
+    CutOff,
     /// What it says is not understood.
     #[error("the daemon at {host} says what this version does not understand")]
     Protocol {
@@ -51,6 +54,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Of a body that can't be read on: nobody cuts it off but by ending, or losing, its connection.
+    pub(crate) fn of_body(error: hyper::Error) -> Error {
+        use std::error::Error as _;
+        let broken = error.source().is_some_and(|source| source.is::<io::Error>());
+        match broken || error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+            true => Error::CutOff,
+            false => Error::Stream(io::Error::other(error)),
+        }
+    }
+
     /// What the daemon's refusal means; `None` for everything else.
     pub fn kind(&self) -> Option<ErrorKind> {
         match self {

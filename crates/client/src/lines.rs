@@ -42,13 +42,13 @@ impl Lines {
             }
             match self.body.frame().await {
                 None if self.read.is_empty() => return Ok(None),
-                None => return Err(Error::Stream(io::ErrorKind::UnexpectedEof.into())),
+                None => return Err(Error::CutOff),
                 Some(Ok(piece)) => {
                     if let Some(bytes) = piece.data_ref() {
                         self.read.extend_from_slice(bytes);
                     }
                 }
-                Some(Err(error)) => return Err(Error::Stream(io::Error::other(error))),
+                Some(Err(error)) => return Err(Error::of_body(error)),
             }
         }
     }

@@ -96,7 +96,7 @@ impl Reader {
                             self.decoder.push(bytes);
                         }
                     }
-                    Some(Err(error)) => return Err(Error::Stream(io::Error::other(error))),
+                    Some(Err(error)) => return Err(Error::of_body(error)),
                 },
             }
         }

@@ -19,6 +19,7 @@ mod keys;
 mod listen;
 mod openapi;
 mod options;
+mod room;
 mod routes;
 mod serve;
 mod stream;

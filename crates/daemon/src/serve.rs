@@ -10,14 +10,13 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use boxwood_runtime::state::failpoint;
 use boxwood_runtime::{Error, Runtime};
-use http::Request;
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tower_service::Service;
 
@@ -27,9 +26,10 @@ use crate::connection::Connection;
 use crate::listen::{self, Arrival, Door, Doors, ListenError};
 use crate::openapi;
 use crate::options::Options;
+use crate::room::{Held, Room, Seat};
 use crate::routes::start;
 
-/// The most connections at the same time. Who comes then waits.
+/// The most connections at the same time. Who comes then takes the place of a silent one.
 const CONNECTIONS: usize = 512;
 /// How long a client may take for the head of a request, and for a handshake.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -90,10 +90,10 @@ async fn live(
     }));
     let ending = app.ending.clone();
     let router = openapi::router(app);
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Room::new(CONNECTIONS);
     let Doors { doors, addresses, file } = doors;
     for door in doors {
-        ending.tasks.spawn(admit(door, router.clone(), ending.clone(), Arc::clone(&room)));
+        ending.tasks.spawn(admit(door, router.clone(), ending.clone(), room.clone()));
     }
     tell(&format!("serving on {}", addresses.join(" and ")));
     // Without a service manager there is nobody to notify.
@@ -135,22 +135,23 @@ impl Told {
 }
 
 /// Lets clients in until the daemon is to end.
-async fn admit(door: Door, router: Router, ending: Ending, room: Arc<Semaphore>) {
+async fn admit(door: Door, router: Router, ending: Ending, room: Room) {
     loop {
+        // Somebody has to be at the door before somebody else is sent away.
         let arrival = async {
-            let permit = Arc::clone(&room).acquire_owned().await;
-            (permit, door.accept().await)
+            let arrival = door.accept().await;
+            (if arrival.is_ok() { room.seat().await } else { None }, arrival)
         };
-        let (permit, arrival) = tokio::select! {
+        let (seat, arrival) = tokio::select! {
             biased;
             () = ending.said.cancelled() => return,
             arrived = arrival => arrived,
         };
-        // The room is never closed.
-        let Ok(permit) = permit else { return };
         match arrival {
             Ok(arrival) => {
-                ending.tasks.spawn(receive(arrival, permit, router.clone(), ending.clone()));
+                // The room is never closed.
+                let Some(seat) = seat else { return };
+                ending.tasks.spawn(receive(arrival, seat, router.clone(), ending.clone()));
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
@@ -169,19 +170,37 @@ fn is_the_clients(error: &io::Error) -> bool {
 }
 
 /// Serves one client until it goes, or the daemon is to end.
-async fn receive(arrival: Arrival, permit: OwnedSemaphorePermit, router: Router, ending: Ending) {
+async fn receive(arrival: Arrival, seat: Arc<Seat>, router: Router, ending: Ending) {
     let (connection, token) = match arrival {
         Arrival::Unix(stream) => (Connection::Unix(stream), None),
         Arrival::Tcp(stream, guard) => match guard.tls {
             None => (Connection::Tcp(stream), Some(guard.token)),
-            Some(tls) => match timeout(HEAD_WITHIN, tls.accept(stream)).await {
-                Ok(Ok(stream)) => (Connection::Tls(Box::new(stream)), Some(guard.token)),
-                // It speaks something else, or nothing.
-                _ => return,
-            },
+            Some(tls) => {
+                let shaken = tokio::select! {
+                    shaken = timeout(HEAD_WITHIN, tls.accept(stream)) => shaken,
+                    () = seat.leave.cancelled() => return,
+                };
+                match shaken {
+                    Ok(Ok(stream)) => (Connection::Tls(Box::new(stream)), Some(guard.token)),
+                    // It speaks something else, or nothing.
+                    _ => return,
+                }
+            }
         },
     };
-    let service = service_fn(move |request| answer(request, token.clone(), router.clone()));
+    let asking = Arc::clone(&seat);
+    let service = service_fn(move |request| {
+        let answered = answer(request, token.clone(), router.clone());
+        let busy = asking.asks();
+        async move {
+            // Sent away in this very moment: nothing was done.
+            let Some(busy) = busy else {
+                return Ok(StatusCode::SERVICE_UNAVAILABLE.into_response());
+            };
+            let answer = answered.await?;
+            Ok::<_, Infallible>(answer.map(|body| Body::new(Held::new(body, busy))))
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
@@ -190,7 +209,8 @@ async fn receive(arrival: Arrival, permit: OwnedSemaphorePermit, router: Router,
     tokio::pin!(connection);
     // How a connection ended is the client's affair.
     tokio::select! {
-        _ = &mut connection => return drop(permit),
+        _ = &mut connection => return,
+        () = seat.leave.cancelled() => return,
         () = ending.said.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     tokio::select! {

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use boxwood_state::BoxSpec;
 use boxwood_types::{BoxId, BoxName};
 
 use crate::{Error, Force, Listed, Runtime};
@@ -27,18 +28,19 @@ pub enum Pruned {
 }
 
 impl Runtime {
-    /// Removes what is not in use, and says how many bytes that took on the disk. `tell` hears of each
-    /// thing that has gone, and of each that could not.
+    /// Removes what is not in use, of the boxes those that are `wanted`, and says how many bytes that took on
+    /// the disk. `tell` hears of each thing that has gone, and of each that could not.
     ///
     /// # Errors
     /// When the home or the templates can't be read.
     pub async fn prune(
         &self,
         what: Prune,
+        wanted: &(dyn Fn(&BoxSpec) -> bool + Sync),
         tell: &mut dyn FnMut(Result<Pruned, Error>),
     ) -> Result<u64, Error> {
         self.recover()?;
-        let mut freed = self.prune_boxes(tell).await?;
+        let mut freed = self.prune_boxes(wanted, tell).await?;
         if what == Prune::BoxesAndTemplates {
             let templates = self.templates();
             for info in templates.list()? {
@@ -65,10 +67,19 @@ impl Runtime {
         Ok(freed)
     }
 
-    async fn prune_boxes(&self, tell: &mut dyn FnMut(Result<Pruned, Error>)) -> Result<u64, Error> {
+    /// What a box takes on the disk, in bytes.
+    pub fn disk_bytes(&self, listed: &Listed) -> u64 {
+        size(listed)
+    }
+
+    async fn prune_boxes(
+        &self,
+        wanted: &(dyn Fn(&BoxSpec) -> bool + Sync),
+        tell: &mut dyn FnMut(Result<Pruned, Error>),
+    ) -> Result<u64, Error> {
         let listed = self.list(&mut |error| tell(Err(error)))?;
         let mut listed = self.settle(listed).await;
-        listed.retain(|one| !one.record.state.is_live());
+        listed.retain(|one| !one.record.state.is_live() && wanted(&one.spec));
         let mut freed = 0;
         for one in listed {
             let (id, size) = (one.spec.id.clone(), size(&one));

@@ -17,6 +17,7 @@ mod exec_hostile;
 mod exec_many;
 mod failpoints;
 mod forks;
+mod habits;
 mod health;
 mod images;
 mod installing;

@@ -308,3 +308,20 @@ fn the_document_that_is_printed_is_the_one_that_is_checked_in() {
         "docs/openapi.json is not the code's"
     );
 }
+
+#[test]
+fn who_connects_and_asks_for_nothing_keeps_nobody_out() {
+    let lab = Lab::new();
+    let daemon = lab.daemon();
+    // More than there is room for.
+    let silent: Vec<_> = (0..800)
+        .map(|_| std::os::unix::net::UnixStream::connect(daemon.socket()).unwrap())
+        .collect();
+    for _ in 0..3 {
+        let began = Instant::now();
+        daemon.get("/v1/version").is(200);
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    }
+    drop(silent);
+    daemon.stop();
+}

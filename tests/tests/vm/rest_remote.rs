@@ -208,3 +208,30 @@ fn an_archive_is_sent_to_a_daemon() {
         .prints(format!("Untagged: my/box:1\nDeleted: {id}\n"));
     daemon.stop();
 }
+
+#[test]
+fn who_follows_something_over_a_daemon_that_ends_is_told_so_in_a_line() {
+    let lab = Lab::new();
+    lab.detached("web", ["busybox", "sh", "-c", "echo ready; exec sleep 1000"]);
+    for ends in [Signal::KILL, Signal::TERM] {
+        let daemon = lab.daemon();
+        let logs = there(&lab, &daemon, &["logs", "-f", "web"]).spawn();
+        logs.says("ready\n");
+        let events = there(&lab, &daemon, &["events", "--since", "1h"]).spawn();
+        events.says("start");
+        match ends {
+            Signal::TERM => drop(daemon.stop()),
+            _ => daemon.kill(),
+        }
+        for followed in [logs, events] {
+            // As with a command whose daemon is lost: it goes on, and nobody here knows how.
+            let told = followed.wait().exits(255);
+            assert_eq!(
+                told.complaint(),
+                "boxwood: the daemon ended, or the connection to it, before it had told everything\n"
+            );
+        }
+    }
+    assert_eq!(lab.state("web"), "running");
+    lab.remove("web");
+}

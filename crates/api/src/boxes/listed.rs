@@ -30,6 +30,10 @@ pub struct ListBoxes {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(required = false)]
     pub image: Option<String>,
+    /// Also what each takes on the disk.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[param(required = false)]
+    pub size: bool,
 }
 
 /// Where a box is in its life.
@@ -111,6 +115,9 @@ pub struct BoxInfo {
     pub shim_pid: Option<u32>,
     /// The process id of its VM on the host, while it has one.
     pub vm_pid: Option<u32>,
+    /// What it takes on the disk, in a list that was asked for it.
+    #[serde(default)]
+    pub disk_bytes: Option<u64>,
 }
 
 /// How a box ended.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use boxwood_runtime::state::Client;
 
+use crate::idfile::IdFile;
 use crate::out::say;
 use crate::wishes::{self, Then, Wishes};
 use crate::{open_runtime, wait_for};
@@ -25,12 +26,15 @@ pub(crate) struct Args {
     wishes: Wishes,
 }
 
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
+    let id_file = args.wishes.cidfile.take();
     let request = args.wishes.into_request(Client::Later)?;
     request.check()?;
+    let id_file = IdFile::reserve(id_file)?;
     let runtime = open_runtime()?;
     wait_for(async {
         let held = wishes::create(&runtime, &request, Then::Leave).await?;
+        id_file.write(held.spec().id.as_str())?;
         say!("{}", held.spec().id)?;
         Ok(ExitCode::SUCCESS)
     })
@@ -38,10 +42,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// The same, asked of a daemon.
 pub(crate) async fn remote(
-    args: Args,
+    mut args: Args,
     daemon: &boxwood_client::Client,
 ) -> anyhow::Result<ExitCode> {
+    let id_file = args.wishes.cidfile.take();
     let request = wishes::for_daemon(args.wishes.into_request(Client::Later)?)?;
-    say!("{}", daemon.create(&request).await?.id)?;
+    let id_file = IdFile::reserve(id_file)?;
+    let id = daemon.create(&request).await?.id;
+    id_file.write(&id)?;
+    say!("{id}")?;
     Ok(ExitCode::SUCCESS)
 }

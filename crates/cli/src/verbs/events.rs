@@ -10,7 +10,7 @@ use boxwood_runtime::{EventFilter, EventsRequest};
 use crate::format::Parsed;
 use crate::out::{self, say};
 use crate::times::{self, Time};
-use crate::{open_runtime, wait_for};
+use crate::{open_runtime, remote, wait_for};
 
 /// Show what happens to boxes, as it happens
 #[derive(Debug, clap::Args)]
@@ -65,10 +65,13 @@ pub(crate) async fn remote(
         filter: args.filter.iter().map(ToString::to_string).collect(),
     };
     let mut events = daemon.events(&which).await?;
-    while let Some(event) = events.next().await? {
-        form.print(&event)?;
-    }
-    Ok(ExitCode::SUCCESS)
+    let told = async {
+        while let Some(event) = events.next().await? {
+            form.print(&event)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    };
+    remote::known(told.await)
 }
 
 /// What an event looks like.

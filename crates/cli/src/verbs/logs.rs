@@ -11,7 +11,7 @@ use boxwood_runtime::state::log::{Entry, Stream};
 
 use crate::sys::BROKEN_PIPE;
 use crate::times::{self, Time};
-use crate::{open_runtime, wait_for};
+use crate::{open_runtime, remote, wait_for};
 
 /// Show what a box wrote
 #[derive(Debug, clap::Args)]
@@ -137,6 +137,11 @@ pub(crate) async fn remote(
         until: time(args.until),
     };
     let mut reader = daemon.logs(&args.name, &which).await?;
+    remote::known(print(&mut reader).await)
+}
+
+/// Writes what a daemon tells of a log, to its end.
+async fn print(reader: &mut boxwood_client::Reader) -> anyhow::Result<ExitCode> {
     while let Some(piece) = reader.next().await? {
         let written = match piece {
             FromBox::Stdout(bytes) => write(&mut io::stdout().lock(), &bytes),

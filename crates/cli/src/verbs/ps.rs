@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use boxwood_api::ListBoxes;
+use boxwood_runtime::Listed;
 use boxwood_runtime::state::clock::Moment;
-use boxwood_types::{BoxState, HealthStatus};
+use boxwood_types::{BoxState, ByteSize, HealthStatus};
 use serde_json::{Value, json};
 
 use crate::filter::{self, Filter};
@@ -22,6 +23,10 @@ const COLUMNS: [(&str, &str); 6] = [
     ("NAMES", "Names"),
 ];
 
+/// The columns of `--size`.
+const WITH_SIZE: [(&str, &str); 7] =
+    [COLUMNS[0], COLUMNS[1], COLUMNS[2], COLUMNS[3], COLUMNS[4], COLUMNS[5], ("SIZE", "Size")];
+
 /// List boxes
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -33,7 +38,7 @@ pub(crate) struct Args {
     /// Also those that don't run
     #[arg(short, long)]
     all: bool,
-    /// Only boxes for which this holds: id, name, status, health, exited, label or ancestor
+    /// Only boxes for which this holds: id, name, status, health, exited, label, ancestor, before or since
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
     /// Only the N boxes that were created last, running or not
@@ -45,6 +50,9 @@ pub(crate) struct Args {
     /// Only the IDs
     #[arg(short, long)]
     quiet: bool,
+    /// Also what each box takes on the disk
+    #[arg(short, long)]
+    size: bool,
     /// Don't shorten
     #[arg(long)]
     no_trunc: bool,
@@ -57,13 +65,32 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let format = if args.json { Some("json") } else { args.format.as_deref() };
-    let format = Format::new(format, &COLUMNS)?;
+    let format = args.format()?;
     let runtime = open_runtime()?;
     runtime.recover()?;
     let listed = runtime.list(&mut |error| complain(&error.into()))?;
     let listed = wait_for(async { Ok(runtime.settle(listed).await) })?;
-    print(args, &format, listed.iter().map(Shown::from).collect())
+    let shown = |one: &Listed| {
+        let disk_bytes = args.wants_size().then(|| runtime.disk_bytes(one));
+        Shown { disk_bytes, ..Shown::from(one) }
+    };
+    print(args, &format, listed.iter().map(shown).collect())
+}
+
+impl Args {
+    fn format(&self) -> anyhow::Result<Format> {
+        let format = if self.json { Some("json") } else { self.format.as_deref() };
+        Format::new(format, self.columns())
+    }
+
+    fn columns(&self) -> &'static [(&'static str, &'static str)] {
+        if self.size { &WITH_SIZE } else { &COLUMNS }
+    }
+
+    /// It is looked up for those who want it: that takes a look at each file.
+    fn wants_size(&self) -> bool {
+        self.size || self.format.as_ref().is_some_and(|format| format.contains(".Size"))
+    }
 }
 
 /// The same, asked of a daemon.
@@ -71,9 +98,10 @@ pub(crate) async fn remote(
     args: &Args,
     daemon: &boxwood_client::Client,
 ) -> anyhow::Result<ExitCode> {
-    let format = if args.json { Some("json") } else { args.format.as_deref() };
-    let format = Format::new(format, &COLUMNS)?;
-    let listed = daemon.list(&ListBoxes { all: true, ..ListBoxes::default() }).await?;
+    let format = args.format()?;
+    let listed = daemon
+        .list(&ListBoxes { all: true, size: args.wants_size(), ..ListBoxes::default() })
+        .await?;
     for warning in listed.warnings {
         tell!("{warning}");
     }
@@ -82,11 +110,12 @@ pub(crate) async fn remote(
 }
 
 fn print(args: &Args, format: &Format, mut boxes: Vec<Shown>) -> anyhow::Result<ExitCode> {
+    let filters = filter::found(&args.filter, &boxes)?;
     let last = if args.latest { Some(1) } else { args.last };
     if !args.all && last.is_none() && !filter::mean_all(&args.filter) {
         boxes.retain(|one| one.state.is_live());
     }
-    boxes.retain(|one| filter::hold(&args.filter, one));
+    boxes.retain(|one| filter::hold(&filters, one));
     boxes.truncate(last.unwrap_or(usize::MAX));
     let now = Moment::now();
     let rows: Vec<Value> = boxes.iter().map(|one| row(one, now, args.no_trunc)).collect();
@@ -94,7 +123,7 @@ fn print(args: &Args, format: &Format, mut boxes: Vec<Shown>) -> anyhow::Result<
         rows.iter().filter_map(|row| row["ID"].as_str()).try_for_each(|id| say!("{id}"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    format.print(&rows, &COLUMNS)?;
+    format.print(&rows, args.columns())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -115,6 +144,7 @@ fn row(shown: &Shown, now: Moment, whole: bool) -> Value {
         "Names": shown.name,
         "Ports": "",
         "Labels": labels(shown),
+        "Size": shown.disk_bytes.map_or_else(String::new, |size| ByteSize::from_bytes(size).to_string()),
     })
 }
 

@@ -6,6 +6,7 @@ use boxwood_runtime::state::Client;
 
 use crate::client::{self, Input, Manner, Screen, Timings};
 use crate::detach::{self, DetachKeys};
+use crate::idfile::IdFile;
 use crate::out::say;
 use crate::wishes::{self, Then, Wishes};
 use crate::{open_runtime, remote, terminal, wait_for};
@@ -46,7 +47,8 @@ pub(crate) struct Args {
     wishes: Wishes,
 }
 
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
+    let id_file = args.wishes.cidfile.take();
     let detach = args.detach;
     if args.wishes.process.interactive && args.wishes.process.tty && !detach {
         terminal::check_input()?;
@@ -55,10 +57,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = if detach { Client::Detached } else { Client::Attached };
     let request = args.wishes.into_request(client)?;
     request.check()?;
+    let id_file = IdFile::reserve(id_file)?;
     let runtime = open_runtime()?;
     wait_for(async {
         let held = wishes::create(&runtime, &request, Then::Start).await?;
         let id = held.spec().id.clone();
+        id_file.write(id.as_str())?;
         let started = held.start(&runtime)?;
         // While the box starts, what earlier crashes left is put right.
         runtime.recover()?;
@@ -85,7 +89,7 @@ impl Args {
 
 /// The same, asked of a daemon.
 pub(crate) async fn remote(
-    args: Args,
+    mut args: Args,
     daemon: &boxwood_client::Client,
 ) -> anyhow::Result<ExitCode> {
     if args.wishes.process.interactive && args.wishes.process.tty && !args.detach {
@@ -93,11 +97,14 @@ pub(crate) async fn remote(
     }
     let (detach, manner) = (args.detach, args.manner());
     let client = if detach { Client::Detached } else { Client::Later };
+    let id_file = args.wishes.cidfile.take();
     let request = wishes::for_daemon(args.wishes.into_request(client)?)?;
+    let id_file = IdFile::reserve(id_file)?;
     let id = match daemon.create(&request).await {
         Ok(created) => created.id,
         Err(error) => return Ok(remote::refused(error)),
     };
+    id_file.write(&id)?;
     if detach {
         say!("{id}")?;
         return Ok(ExitCode::SUCCESS);

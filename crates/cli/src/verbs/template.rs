@@ -8,9 +8,9 @@ use boxwood_runtime::vmm::TemplateInfo;
 use boxwood_types::ByteSize;
 use serde_json::{Value, json};
 
-use crate::format::Format;
+use crate::format::{Format, print_views};
 use crate::out::{say, tell};
-use crate::{for_each, open_runtime, shown, times, wait_for};
+use crate::{REFUSED, complain, for_each, open_runtime, shown, times, wait_for};
 
 const COLUMNS: [(&str, &str); 7] = [
     ("KEY", "Key"),
@@ -22,10 +22,11 @@ const COLUMNS: [(&str, &str); 7] = [
     ("CHECKED", "Checked"),
 ];
 
-/// List or remove templates
+/// List, show or remove templates
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   boxwood template ls
+  boxwood template inspect --format '{{.QemuVersion}}' 3f2a
   boxwood template rm --all")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -42,6 +43,15 @@ enum Verb {
         /// Only the keys
         #[arg(short, long)]
         quiet: bool,
+    },
+    /// Show everything about templates
+    Inspect {
+        /// A Go template instead of JSON
+        #[arg(short, long, value_name = "FORMAT")]
+        format: Option<String>,
+        /// Keys, or their beginnings
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<String>,
     },
     /// Remove templates; they are baked again when they are needed
     Rm {
@@ -62,6 +72,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let format = Format::new(format.as_deref(), &COLUMNS)?;
             let shown: Vec<Shown> = infos.into_iter().map(Shown::from).collect();
             list(&shown, &format, *quiet)
+        }
+        Verb::Inspect { format, keys } => {
+            let shown: Vec<Shown> = infos.into_iter().map(Shown::from).collect();
+            inspect(&shown, keys, format.as_deref())
         }
         Verb::Rm { all, keys } => wait_for(async {
             let known: Vec<&str> = infos.iter().map(|info| &*info.key).collect();
@@ -87,6 +101,12 @@ pub(crate) async fn remote(
             let shown: anyhow::Result<Vec<Shown>> =
                 templates.into_iter().map(Shown::try_from).collect();
             list(&shown?, &format, *quiet)
+        }
+        Verb::Inspect { format, keys } => {
+            let templates = daemon.templates().await?.templates;
+            let shown: anyhow::Result<Vec<Shown>> =
+                templates.into_iter().map(Shown::try_from).collect();
+            inspect(&shown?, keys, format.as_deref())
         }
         Verb::Rm { all, keys } => {
             let infos = daemon.templates().await?.templates;
@@ -157,6 +177,39 @@ fn list(templates: &[Shown], format: &Format, quiet: bool) -> anyhow::Result<Exi
     let rows: Vec<Value> = templates.iter().map(|one| row(one, now)).collect();
     format.print(&rows, &COLUMNS)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn inspect(templates: &[Shown], keys: &[String], format: Option<&str>) -> anyhow::Result<ExitCode> {
+    let known: Vec<&str> = templates.iter().map(|one| &*one.key).collect();
+    let mut code = ExitCode::SUCCESS;
+    let mut views = Vec::new();
+    for text in keys {
+        match meant(&known, text) {
+            Ok(key) => views.extend(templates.iter().filter(|one| one.key == key).map(view)),
+            Err(error) => {
+                complain(&error);
+                code = ExitCode::from(REFUSED);
+            }
+        }
+    }
+    print_views(format, views)?;
+    Ok(code)
+}
+
+/// Everything there is to know about a template; null where that is damaged.
+fn view(shown: &Shown) -> Value {
+    let about = shown.about.as_ref();
+    json!({
+        "Key": shown.key,
+        "Shape": about.map(|about| &about.shape).ok(),
+        "Image": about.ok().and_then(|about| about.image.as_ref()),
+        "Accelerator": about.map(|about| &about.accelerator).ok(),
+        "Created": about.map(|about| times::rfc3339(about.created)).ok(),
+        "QemuVersion": about.map(|about| &about.qemu_version).ok(),
+        "Size": shown.disk_bytes,
+        "Checked": shown.verified,
+        "Damage": about.err(),
+    })
 }
 
 fn row(shown: &Shown, now: Moment) -> Value {

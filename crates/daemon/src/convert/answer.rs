@@ -45,6 +45,7 @@ pub(crate) fn info(listed: &Listed) -> BoxInfo {
         health: record.health.map(|health| health.word().to_owned()),
         shim_pid: record.shim.as_ref().filter(|_| live).map(|shim| shim.pid),
         vm_pid: record.vmm_pid.filter(|_| live),
+        disk_bytes: None,
     }
 }
 

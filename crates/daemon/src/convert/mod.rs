@@ -9,4 +9,6 @@ mod value;
 pub(crate) use answer::{exec_bereaved, exec_end, exec_lost, exit, image, info, template};
 pub(crate) use asked::{create, exec, update};
 pub(crate) use figures::{metrics, processes, stats};
-pub(crate) use value::{MAX_MS, milliseconds, moment, rfc3339, signal, size, state};
+pub(crate) use value::{
+    Label, MAX_MS, has_label, label, milliseconds, moment, rfc3339, signal, size, state,
+};

@@ -1,6 +1,7 @@
 //! Single values, both ways: times, signals, sizes, states, texts.
 
 use boxwood_api::TerminalSize;
+use boxwood_runtime::state::BoxSpec;
 use boxwood_runtime::state::clock::Moment;
 use boxwood_types::{BoxState, Signal, WindowSize};
 use jiff::Timestamp;
@@ -49,6 +50,25 @@ pub(crate) fn moment(asked: &str) -> Result<Moment, ApiError> {
     let time: Timestamp = asked.parse().map_err(|_| wrong())?;
     // Before 1970 nothing was written.
     Ok(Moment(u64::try_from(time.as_nanosecond()).unwrap_or(0)))
+}
+
+/// A label with any or with this value.
+pub(crate) type Label = (String, Option<String>);
+
+/// One as it is asked for: `NAME`, or `NAME=VALUE`.
+pub(crate) fn label(asked: String) -> Label {
+    match asked.split_once('=') {
+        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+        None => (asked, None),
+    }
+}
+
+/// Whether a box has it.
+pub(crate) fn has_label(spec: &BoxSpec, (name, value): &Label) -> bool {
+    match value {
+        Some(value) => spec.labels.get(name) == Some(value),
+        None => spec.labels.contains_key(name),
+    }
 }
 
 pub(super) fn texts<T: From<String>>(given: Vec<String>) -> Result<Vec<T>, ApiError> {

@@ -29,6 +29,7 @@ pub(crate) async fn list(
     State(app): State<App>,
     Query(asked): Query<ListBoxes>,
 ) -> Result<Json<BoxList>, ApiError> {
+    let size = asked.size;
     let wanted = Wanted::new(asked);
     let runtime = app.runtime.clone();
     let (listed, warnings) = blocking(move || {
@@ -40,7 +41,13 @@ pub(crate) async fn list(
     .await?;
     let mut listed = app.runtime.settle(listed).await;
     listed.retain(|one| wanted.holds(one));
-    Ok(Json(BoxList { boxes: listed.iter().map(convert::info).collect(), warnings }))
+    let runtime = app.runtime.clone();
+    let shown = move |one: &Listed| {
+        let disk_bytes = size.then(|| runtime.disk_bytes(one));
+        BoxInfo { disk_bytes, ..convert::info(one) }
+    };
+    let boxes = blocking(move || Ok(listed.iter().map(shown).collect())).await?;
+    Ok(Json(BoxList { boxes, warnings }))
 }
 
 /// Create a box, and start it if wanted
@@ -179,31 +186,23 @@ struct Wanted {
     all: bool,
     states: Vec<BoxState>,
     name: Option<String>,
-    labels: Vec<(String, Option<String>)>,
+    labels: Vec<convert::Label>,
     image: Option<String>,
 }
 
 impl Wanted {
     fn new(asked: ListBoxes) -> Self {
-        let label = |text: String| match text.split_once('=') {
-            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-            None => (text, None),
-        };
         Wanted {
             all: asked.all || !asked.state.is_empty(),
             states: asked.state.into_iter().map(convert::state).collect(),
             name: asked.name,
-            labels: asked.label.into_iter().map(label).collect(),
+            labels: asked.label.into_iter().map(convert::label).collect(),
             image: asked.image,
         }
     }
 
     fn holds(&self, listed: &Listed) -> bool {
         let (spec, state) = (&listed.spec, listed.record.state);
-        let labelled = |(name, value): &(String, Option<String>)| match value {
-            Some(value) => spec.labels.get(name) == Some(value),
-            None => spec.labels.contains_key(name),
-        };
         let made_of = |image: &String| {
             let id = spec.image.id.as_str();
             spec.image.name == *image
@@ -213,7 +212,7 @@ impl Wanted {
         (self.all || state.is_live())
             && (self.states.is_empty() || self.states.contains(&state))
             && self.name.as_ref().is_none_or(|part| spec.name.as_str().contains(part))
-            && self.labels.iter().all(labelled)
+            && self.labels.iter().all(|label| convert::has_label(spec, label))
             && self.image.as_ref().is_none_or(made_of)
     }
 }
