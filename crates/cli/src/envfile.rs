@@ -11,8 +11,11 @@ use anyhow::{Context, bail};
 /// The largest file, in bytes: more than any process can take as its environment.
 const MAX: u64 = 4 << 20;
 
-/// The settings in a file: `NAME=value`, or `NAME` for the caller's own value. Blank lines and those
-/// that start with `#` are passed over; there is no quoting.
+/// What editors put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The settings in a file: `NAME=value`, or `NAME` for the caller's own value, if there is one. Blank lines
+/// and those that start with `#` are passed over; there is no quoting.
 fn read(path: &Path) -> anyhow::Result<Vec<OsString>> {
     let named = || format!("can't read the environment file {}", path.display());
     let mut bytes = Vec::new();
@@ -22,7 +25,8 @@ fn read(path: &Path) -> anyhow::Result<Vec<OsString>> {
         bail!("the environment file {} is larger than {MAX} bytes", path.display());
     }
     let mut settings = Vec::new();
-    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+    let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+    for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_start();
         if line.is_empty() || line.starts_with(b"#") {
             continue;
@@ -33,6 +37,9 @@ fn read(path: &Path) -> anyhow::Result<Vec<OsString>> {
         }
         settings.push(OsString::from_vec(line.to_vec()));
     }
+    // As with Docker, only `-e` takes a name away.
+    let mut settings = with_own_values(settings);
+    settings.retain(|setting| setting.as_encoded_bytes().contains(&b'='));
     Ok(settings)
 }
 
@@ -64,4 +71,18 @@ fn with_own_values(settings: Vec<OsString>) -> Vec<OsString> {
         }
     };
     settings.into_iter().map(complete).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g7_a_name_in_a_file_that_the_caller_does_not_have_takes_nothing_away() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "\u{feff}A=1\nSURELY_NOT_SET_BY_ANYBODY\n").unwrap();
+        let own = vec!["SURELY_NOT_SET_BY_ANYBODY".into()];
+        let joined = settings(&[file.path().to_owned()], own.clone()).unwrap();
+        assert_eq!(joined, ["A=1".into(), own[0].clone()]);
+    }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use boxwood_tests::Lab;
+use rustix::process::Signal;
 
 /// Longer than a command takes that is kept from running, and much shorter than for ever.
 const BOUNDED: Duration = Duration::from_secs(40);
@@ -68,4 +69,27 @@ fn g4_a_bomb_of_processes_is_ended_when_its_time_is_up() {
     assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
     lab.exec(["web", "echo", "well"]).within(BOUNDED).output().exits(0).prints("well\n");
     lab.remove("web");
+}
+
+#[test]
+fn g6_a_client_whose_session_does_not_start_ends_when_it_is_told_to() {
+    let lab = Lab::new();
+    lab.idle("web");
+    let live = lab.live("web");
+    // Nobody answers in there.
+    live.qemu.signal(Signal::STOP).unwrap();
+    let run = lab.exec(["web", "true"]).spawn();
+    while !hears_term(run.pid()) {}
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code(), Some(143));
+    live.qemu.signal(Signal::CONT).unwrap();
+    lab.exec(["web", "true"]).output().exits(0);
+    lab.remove("web");
+}
+
+/// Whether a process does something of its own when it is told to end (proc(5), `SigCgt`).
+fn hears_term(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & 1 << 14 != 0
 }

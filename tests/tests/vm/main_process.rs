@@ -78,7 +78,9 @@ fn g7_a_working_directory_that_is_missing_is_made() {
 fn g7_the_environment_is_dockers() {
     let lab = Lab::new();
     let file = lab.folder().join("env");
-    std::fs::write(&file, "# a comment\n\nFILE=of the file\nBOTH=file\nPASSED\nABSENT\n").unwrap();
+    // As Docker's: a byte order mark is none of the text, and a name that the caller does not have is passed over.
+    let text = "\u{feff}FIRST=1\n# a comment\n\nFILE=of the file\nBOTH=file\nPASSED\nABSENT\n";
+    std::fs::write(&file, text).unwrap();
     let run = lab
         .run(["--hostname", "h1", "-e", "BOTH=flag", "-e", "EMPTY=", "-e", "GONE", "--env-file"])
         .args([&file])
@@ -90,6 +92,7 @@ fn g7_the_environment_is_dockers() {
         "BOTH=flag",
         "EMPTY=",
         "FILE=of the file",
+        "FIRST=1",
         "HOME=/root",
         "HOSTNAME=h1",
         "PASSED=of the caller",

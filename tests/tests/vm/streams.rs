@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, pipe};
 
-use boxwood_tests::{Lab, archive};
+use boxwood_tests::{Folder, Lab, archive};
 
 const MIB: usize = 1 << 20;
 
@@ -182,4 +182,18 @@ fn g5_long_arguments_and_many_of_them_arrive() {
     let many: Vec<String> = (0..5000).map(|number| number.to_string()).collect();
     let run = lab.run(["busybox", "sh", "-c", "echo $# ${5000}", "sh"]).args(many);
     run.output().exits(0).prints("5000 4999\n");
+}
+
+#[test]
+fn g5_an_input_that_can_not_be_read_is_no_end_of_input() {
+    let lab = Lab::new();
+    lab.idle("web");
+    let folder = || std::fs::File::open("/").unwrap();
+    let run = lab.exec(["-i", "web", "cat"]).stdin_from(folder()).output();
+    run.exits(125).explains(&["standard input", "Is a directory"]);
+    let run = lab.boxwood(["run", "--rm", "-i", "busybox", "cat"]).stdin_from(folder()).output();
+    run.exits(125).explains(&["standard input", "Is a directory"]);
+    // It was stopped, as when its client dies.
+    Folder::watch(&lab.home().join("boxes")).until(|| (lab.boxes().len() == 1).then_some(()));
+    lab.remove("web");
 }

@@ -6,10 +6,12 @@ mod place;
 mod streams;
 mod words;
 
+use anyhow::Context;
 use boxwood_api::{KillBox, SignalExec};
 use boxwood_runtime::state::control::{Reply, SessionAct};
 use boxwood_types::{Signal, WindowSize};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Duration, Instant};
 
 pub(crate) use ending::{conclude, start_there, until_ended, until_started};
 pub(crate) use place::{Hear, Place, Speak};
@@ -92,6 +94,17 @@ pub(crate) struct Client<'a> {
 
 /// Words that wait for a process that can't be told.
 const UNTOLD: usize = 64;
+/// How long a session that was asked for may take to start before a signal to its client ends the client
+/// instead: a guest that does not answer can't be told.
+const UNSTARTED: Duration = Duration::from_secs(2);
+
+/// Comes when a session should have started, if somebody wants its client to end.
+async fn overdue(asked_to_go: Option<(Signal, Instant)>) -> Option<Signal> {
+    let (signal, since) = asked_to_go?;
+    tokio::time::sleep_until(since + UNSTARTED).await;
+    Some(signal)
+}
+
 impl Client<'_> {
     /// Carries everything until one side ends.
     pub(crate) async fn follow(
@@ -111,6 +124,8 @@ impl Client<'_> {
             match carry_input(writer, &manner.input).await {
                 Typing::Over => std::future::pending().await,
                 Typing::Detached => self.release(&session).await,
+                // The end of an input is told, and this was not it.
+                Typing::Failed(error) => Err(error).context("can't read standard input"),
             }
         };
         let talk = self.talk(&mut words, session.clone(), manner);
@@ -147,9 +162,14 @@ impl Client<'_> {
         let hear = async {
             let mut patience = Patience::new(&manner.input);
             let mut running = session.clone();
+            // Since when somebody wants this client to end, before there is a session that could be told.
+            let mut asked_to_go: Option<(Signal, Instant)> = None;
             loop {
                 let word = tokio::select! {
                     Some(word) = words.recv() => word,
+                    Some(signal) = overdue(asked_to_go), if running.borrow().is_none() => {
+                        return Parting::Signalled(signal);
+                    }
                     // A terminal may have had another size when the process was described.
                     Ok(()) = running.changed() => match manner.screen {
                         Screen::Terminal => Word::Resized,
@@ -161,6 +181,11 @@ impl Client<'_> {
                     && patience.is_over(signal)
                 {
                     return Parting::Signalled(signal);
+                }
+                if let (Word::Signal(signal), Whose::Session) = (word, &self.whose)
+                    && words::ends(signal)
+                {
+                    asked_to_go.get_or_insert_with(|| (signal, Instant::now()));
                 }
                 // One that nobody takes for so long is one too many.
                 let _ = told.try_send(word);

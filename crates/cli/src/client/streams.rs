@@ -73,6 +73,8 @@ pub(super) enum Typing {
     Over,
     /// With the detach keys.
     Detached,
+    /// There may be more, and it can't be read.
+    Failed(io::Error),
 }
 
 pub(super) async fn carry_input(writer: &mut impl Speak, input: &Input) -> Typing {
@@ -98,7 +100,8 @@ pub(super) async fn carry_input(writer: &mut impl Speak, input: &Input) -> Typin
                     return Typing::Detached;
                 }
             }
-            // The end, or an input that can't be read: the process sees the end of its input.
+            Err(error) if watch.is_none() => return Typing::Failed(error),
+            // The end; or a terminal that has gone.
             _ => {
                 if *input == Input::Piped {
                     let _ = writer.stdin_eof().await;

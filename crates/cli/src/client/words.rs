@@ -34,6 +34,12 @@ impl Patience {
     }
 }
 
+/// Whether somebody who sends this wants a process to end.
+pub(super) fn ends(signal: Signal) -> bool {
+    // HUP, INT, QUIT, TERM.
+    [1, 2, 3, 15].contains(&signal.number())
+}
+
 /// What is to be told beside the streams.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Word {

@@ -60,7 +60,7 @@ pub(crate) fn spawn(
     }
     own_pipes(place, &user)?;
     let candidates = command.candidates.iter().map(CString::as_c_str).collect::<Vec<_>>();
-    let mut cwd = directory(&process.cwd);
+    let mut cwd = text(process.cwd.clone()).map(directory)?;
     let mut program = Program {
         root: place.root,
         cgroup: place.cgroup,
@@ -147,10 +147,8 @@ fn own_pipes(place: &Place<'_>, user: &User) -> Result<(), ProcessReply> {
 }
 
 /// The working directory as the child wants it.
-fn directory(cwd: &[u8]) -> Vec<u8> {
-    let mut path = if cwd.is_empty() { b"/".to_vec() } else { cwd.to_vec() };
-    path.push(0);
-    path
+fn directory(cwd: CString) -> Vec<u8> {
+    if cwd.is_empty() { b"/\0".to_vec() } else { cwd.into_bytes_with_nul() }
 }
 
 fn texts(texts: &[Vec<u8>]) -> Result<Vec<CString>, ProcessReply> {
@@ -159,7 +157,8 @@ fn texts(texts: &[Vec<u8>]) -> Result<Vec<CString>, ProcessReply> {
 
 fn text(bytes: Vec<u8>) -> Result<CString, ProcessReply> {
     CString::new(bytes).map_err(|_| {
-        let reason = "an argument or environment variable contains a NUL byte".to_owned();
+        let reason =
+            "an argument, environment variable or directory contains a NUL byte".to_owned();
         refused(StartRefusal::NotExecutable, reason)
     })
 }
@@ -283,7 +282,9 @@ mod tests {
             controlling: None,
             missing: Missing::Refuse,
         };
-        for bad in [process(&[], &[]), process(&[""], &[]), process(&["a", "b\0c"], &["PATH=/"])] {
+        let elsewhere = Process { cwd: b"/\0etc".to_vec(), ..process(&["/a"], &[]) };
+        let bad = [process(&[], &[]), process(&[""], &[]), process(&["a", "b\0c"], &["PATH=/"])];
+        for bad in bad.into_iter().chain([elsewhere]) {
             let reply = spawn(&bad, &place, &mut Nursery::new()).unwrap_err();
             assert!(matches!(reply, ProcessReply::Refused { .. }), "{reply:?}");
         }
