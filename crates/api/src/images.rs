@@ -45,6 +45,34 @@ pub struct LoadedImage {
     pub existed: bool,
 }
 
+/// What an image is made with. Lists are given once for each of their words.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ImportImage {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[param(required = false)]
+    pub cmd: Vec<String>,
+    /// Its entrypoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[param(required = false)]
+    pub entrypoint: Vec<String>,
+    /// Its environment: `NAME=VALUE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[param(required = false)]
+    pub env: Vec<String>,
+    /// Its working directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// Its user: `USER[:GROUP]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
 /// How an image is removed.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

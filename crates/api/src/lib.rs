@@ -21,7 +21,9 @@ pub use boxes::{
 };
 pub use error::{ErrorBody, ErrorKind, Problem};
 pub use exec::{CreateExec, ExecCreated, ExecEnd, ExecInfo, ExecState, SignalExec};
-pub use images::{DeleteImage, ImageInfo, ImageList, LoadedImage, LoadedImages, RemovedImage};
+pub use images::{
+    DeleteImage, ImageInfo, ImageList, ImportImage, LoadedImage, LoadedImages, RemovedImage,
+};
 pub use metrics::{Bucket, Histogram, Metric, Metrics};
 pub use prune::{PruneAll, Pruned};
 pub use stats::{BoxProcess, BoxProcesses, BoxStats, StatsOf, Usage};

@@ -32,10 +32,10 @@ pub(crate) fn printable(c: char) -> char {
     if c.is_control() { '\u{fffd}' } else { c }
 }
 
-/// Whether an error is that standard output's reader has gone.
+/// Whether an error is that standard output's reader has gone: not that of a daemon or a shim, which have
+/// errors of their own around it.
 pub(crate) fn is_hang_up(error: &anyhow::Error) -> bool {
-    let broken = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
-    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(broken))
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// `println!` that returns an error instead of panicking.

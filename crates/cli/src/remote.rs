@@ -38,6 +38,7 @@ pub(crate) fn run(host: Host, verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::Rename(args) => verbs::rename::remote(&args, client).await,
             Verb::Images(args) => verbs::images::remote(&args, client).await,
             Verb::Load(args) => verbs::load::remote(&args, client).await,
+            Verb::Import(args) => verbs::import::remote(args, client).await,
             Verb::Update(args) => verbs::update::remote(args, client).await,
             Verb::Rmi(args) => verbs::rmi::remote(&args, client).await,
             Verb::Version(args) => verbs::version::remote(&args, client).await,

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use boxwood_api::{
     AttachBox, BoxInfo, BoxList, BoxProcesses, BoxStats, CreateBox, CreateExec, Created, DeleteBox,
-    DeleteImage, Ended, ExecCreated, ExecInfo, ImageList, KillBox, ListBoxes, ListEvents,
-    LoadedImages, Logs, Metrics, PruneAll, Pruned, RemovedImage, RenameBox, SignalExec, StopBox,
-    TemplateList, TerminalSize, UpdateBox, Version,
+    DeleteImage, Ended, ExecCreated, ExecInfo, ImageList, ImportImage, KillBox, ListBoxes,
+    ListEvents, LoadedImage, LoadedImages, Logs, Metrics, PruneAll, Pruned, RemovedImage,
+    RenameBox, SignalExec, StopBox, TemplateList, TerminalSize, UpdateBox, Version,
 };
 use http::Method;
 use serde::Serialize;
@@ -216,6 +216,12 @@ impl Client {
     /// Loads images from an archive.
     pub async fn load(&self, archive: Body) -> Result<LoadedImages, Error> {
         self.ask(Asked { body: archive, ..post("/v1/images") }).await
+    }
+
+    /// Makes an image of a root file system.
+    pub async fn import(&self, how: &ImportImage, archive: Body) -> Result<LoadedImage, Error> {
+        let path = with("/v1/images/import".to_owned(), how)?;
+        self.ask(Asked { body: archive, ..post(path) }).await
     }
 
     /// Removes an image.

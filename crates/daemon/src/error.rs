@@ -77,6 +77,7 @@ impl From<Error> for ApiError {
             Error::State(error) => return ApiError::from_state(error),
             Error::Image(error) => return ApiError::from_image(error),
             Error::BadEnv(_)
+            | Error::BadImageEnv(_)
             | Error::BadWorkdir(_)
             | Error::BadHealth(_)
             | Error::BadHostname(_) => (StatusCode::BAD_REQUEST, Kind::BadRequest),

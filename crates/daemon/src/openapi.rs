@@ -61,6 +61,7 @@ fn both() -> (Router<App>, OpenApi) {
         .routes(routes!(all::exec::resize))
         .routes(routes!(all::exec::release))
         .routes(routes!(all::images::list, all::images::load))
+        .routes(routes!(all::images::import))
         .routes(routes!(all::images::delete))
         .routes(routes!(all::templates::list))
         .routes(routes!(all::templates::delete))

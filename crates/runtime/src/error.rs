@@ -72,6 +72,9 @@ pub enum Error {
     /// Wishes for the health check that don't go together.
     #[error("{0}")]
     BadHealth(String),
+    /// A malformed variable of an image.
+    #[error("invalid environment variable '{0}': write NAME=value")]
+    BadImageEnv(String),
     /// A malformed `-e`.
     #[error("invalid environment variable '{0}': write NAME=value, or NAME to pass on your own")]
     BadEnv(String),

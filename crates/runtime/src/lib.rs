@@ -66,7 +66,7 @@ pub use pool::PoolRequest;
 pub use prepare::{Prepared, Progress, Start};
 pub use prune::{Prune, Pruned};
 pub use remove::Force;
-pub use request::CreateRequest;
+pub use request::{CreateRequest, check_image_config};
 pub use restore::{Fork, RestoreRequest};
 pub use shim_client::{FromShim, ShimReader, ShimWriter};
 pub use shutdown::ShutdownOnDrop;

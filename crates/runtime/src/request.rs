@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 
-use boxwood_image::Image;
+use boxwood_image::{Image, ImageConfig};
 use boxwood_state::clock::Moment;
 use boxwood_state::log::LogPolicy;
 use boxwood_state::{
@@ -195,6 +195,19 @@ impl CreateRequest {
         let image: Vec<OsString> = image.iter().map(OsString::from).collect();
         join_env(base, &image)
     }
+}
+
+/// Refuses of an image that is to be made what would be refused of a box.
+///
+/// # Errors
+/// With what can't be.
+pub fn check_image_config(config: &ImageConfig) -> Result<(), Error> {
+    let named =
+        |setting: &&String| setting.find('=').is_some_and(|at| at > 0) && !setting.contains('\0');
+    if let Some(setting) = config.env.iter().find(|setting| !named(setting)) {
+        return Err(Error::BadImageEnv(setting.clone()));
+    }
+    check_workdir(config.working_dir.as_deref().map(OsStr::new))
 }
 
 /// Every setting has a name.

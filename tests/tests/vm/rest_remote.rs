@@ -67,7 +67,7 @@ fn verbs_say_the_same_over_a_daemon() {
     say(&["rm", "www"]).refused(&["no such box: www"]);
     say(&["rm", "-f", "www"]).exits(0).prints("www\n");
     say(&["inspect", "www"]).exits(125).complains("boxwood: no such box: www\n");
-    for verb in [&["setup"][..], &["doctor"], &["import", "/", "x"]] {
+    for verb in [&["setup"][..], &["doctor"], &["pool", "ls"]] {
         say(verb).refused(&["without --host"]);
     }
     // The home that it was given was never looked at.
@@ -206,6 +206,36 @@ fn an_archive_is_sent_to_a_daemon() {
         .output()
         .exits(0)
         .prints(format!("Untagged: my/box:1\nDeleted: {id}\n"));
+    daemon.stop();
+}
+
+#[test]
+fn a_root_file_system_is_imported_by_a_daemon() {
+    let lab = Lab::with(StoreKind::OwnImages);
+    let daemon = lab.daemon();
+    let say = |args: &[&str]| there(&lab, &daemon, args);
+    let script = b"#!/bin/sh\necho \"$1: $A $(busybox id -u) $PWD\"\n";
+    let tar = Layer::busybox().file("bin/x", 0o755, script).folder("srv").end();
+    let path = lab.folder().join("rootfs.tar");
+    fs::write(&path, &tar).unwrap();
+    let path = path.to_str().unwrap();
+    let settings = [
+        &["--entrypoint", "/bin/x", "--cmd", "a b&c", "-e", "A=1+1=2"][..],
+        &["-e", "PATH=/bin", "-u", "web", "-w", "/srv"],
+    ];
+    let import =
+        |from: &str, name: &str| say(&["import"]).args(settings.concat()).args([from, name]);
+    let id = import(path, "from-file").output().exits(0).quietly().word();
+    assert!(id.starts_with("sha256:") && id.len() == 71, "{id}");
+    import("-", "from-pipe").stdin(tar).output().exits(0);
+    for name in ["from-file", "from-pipe"] {
+        lab.run([name]).output().exits(0).prints("a b&c: 1+1=2 1234 /srv\n").quietly();
+    }
+    say(&["import", "/", "x"]).output().refused(&["directory", "tar -c"]);
+    say(&["import", "-e", "A", "-", "x"]).stdin("").output().refused(&["'A'", "NAME=value"]);
+    say(&["import", "-w", "srv", "-", "x"]).stdin("").output().refused(&["'srv'", "absolute"]);
+    say(&["import", "-", "x"]).stdin("no archive").output().refused(&["archive"]);
+    assert_eq!(say(&["images", "-q"]).output().exits(0).lines().len(), 1);
     daemon.stop();
 }
 

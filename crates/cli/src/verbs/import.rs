@@ -4,12 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
-use boxwood_runtime::Error;
+use boxwood_api::ImportImage;
+use boxwood_runtime::check_image_config;
 use boxwood_runtime::image::{ImageConfig, Import, Source};
 use boxwood_types::ImageName;
 
-use super::load::show;
+use super::load::{archive, show};
 use crate::out::say;
 use crate::{open_runtime, progress};
 
@@ -42,7 +42,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    args.check()?;
     let source = if args.source == Path::new("-") {
         Source::Stream(Box::new(io::stdin()))
     } else {
@@ -56,6 +55,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         user: args.user.clone(),
         ..ImageConfig::default()
     };
+    check_image_config(&config)?;
     let store = open_runtime()?.images()?;
     let mut work = progress::Work::new();
     let import = Import { source, name: args.name.clone(), config };
@@ -65,16 +65,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Args {
-    /// Refuses what `run` would refuse of its own flags.
-    fn check(&self) -> anyhow::Result<()> {
-        let named = |setting: &&String| setting.find('=').is_some_and(|at| at > 0);
-        if let Some(setting) = self.env.iter().find(|setting| !named(setting)) {
-            bail!("invalid environment variable '{setting}': write NAME=value");
-        }
-        match &self.workdir {
-            Some(path) if !path.starts_with('/') => Err(Error::BadWorkdir(path.clone()).into()),
-            _ => Ok(()),
-        }
-    }
+/// The same, asked of a daemon: the archive is sent to it.
+pub(crate) async fn remote(
+    args: Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let archive = archive(Some(&args.source).filter(|source| *source != Path::new("-")))?;
+    let how = ImportImage {
+        name: args.name.map(|name| name.to_string()),
+        cmd: args.cmd,
+        entrypoint: args.entrypoint,
+        env: args.env,
+        workdir: args.workdir,
+        user: args.user,
+    };
+    say!("{}", daemon.import(&how, archive).await?.id)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -73,20 +73,10 @@ pub(crate) async fn remote(
     args: &Args,
     daemon: &boxwood_client::Client,
 ) -> anyhow::Result<ExitCode> {
-    let archive = match &args.input {
-        Some(path) if path.is_dir() => {
-            bail!("a directory can't be sent to a daemon: give an archive, such as 'tar -c' makes")
-        }
-        Some(path) => {
-            let named = || format!("can't read {}", path.display());
-            let file = std::fs::File::open(path).with_context(named)?;
-            boxwood_client::body(tokio::fs::File::from_std(file))
-        }
-        None if io::stdin().is_terminal() => {
-            bail!("there is nothing to load: give an archive with -i, or on standard input")
-        }
-        None => boxwood_client::body(tokio::io::stdin()),
-    };
+    if args.input.is_none() && io::stdin().is_terminal() {
+        bail!("there is nothing to load: give an archive with -i, or on standard input")
+    }
+    let archive = archive(args.input.as_ref())?;
     for image in daemon.load(archive).await?.images {
         if args.quiet || image.names.is_empty() {
             say!("{}{}", if args.quiet { "" } else { "Loaded image ID: " }, image.id)?;
@@ -97,4 +87,15 @@ pub(crate) async fn remote(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is sent to a daemon: this file, or standard input.
+pub(super) fn archive(input: Option<&PathBuf>) -> anyhow::Result<boxwood_client::Body> {
+    let Some(path) = input else { return Ok(boxwood_client::body(tokio::io::stdin())) };
+    if path.is_dir() {
+        bail!("a directory can't be sent to a daemon: give an archive, such as 'tar -c' makes")
+    }
+    let named = || format!("can't read {}", path.display());
+    let file = std::fs::File::open(path).with_context(named)?;
+    Ok(boxwood_client::body(tokio::fs::File::from_std(file)))
 }

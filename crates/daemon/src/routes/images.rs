@@ -3,16 +3,19 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use boxwood_api::{DeleteImage, ErrorBody, ImageList, LoadedImage, LoadedImages, RemovedImage};
-use boxwood_runtime::image::{Removal, Source};
-use boxwood_types::Digest;
+use boxwood_api::{
+    DeleteImage, ErrorBody, ImageList, ImportImage, LoadedImage, LoadedImages, RemovedImage,
+};
+use boxwood_runtime::check_image_config;
+use boxwood_runtime::image::{ImageConfig, Import, Loaded, Removal, Source};
+use boxwood_types::{Digest, ImageName};
 use http::StatusCode;
 
 use crate::app::{App, blocking};
 use crate::convert;
 use crate::error::ApiError;
 use crate::extract::{Json, Name, Query};
-use crate::upload;
+use crate::upload::{self, Upload};
 
 /// List images, newest first
 #[utoipa::path(
@@ -39,24 +42,79 @@ pub(crate) async fn list(State(app): State<App>) -> Result<Json<ImageList>, ApiE
         (status = 408, body = ErrorBody, description = "It came too slowly"),
         (status = 413, body = ErrorBody)))]
 pub(crate) async fn load(State(app): State<App>, body: Body) -> Result<Response, ApiError> {
-    let (archive, pump) = upload::stream(body, app.ending.due.clone());
-    let loaded = blocking(move || {
+    let images = uploaded(&app, body, |app, archive| {
         let source = Source::Upload(Box::new(archive));
         Ok(app.runtime.images()?.load(source, &mut |_| {})?)
     });
-    let (loaded, pumped) = tokio::join!(loaded, pump);
-    // Where the body broke off, that is why it could not be loaded.
-    let loaded = match (loaded, pumped) {
-        (Err(_), Err(why)) => return Err(why),
-        (loaded, _) => loaded?,
+    let answer = LoadedImages { images: images.await?.into_iter().map(loaded).collect() };
+    Ok((StatusCode::CREATED, Json(answer)).into_response())
+}
+
+/// Make an image of a root file system
+///
+/// A tar archive of it, also compressed, as the body.
+#[utoipa::path(
+    post, path = "/v1/images/import", tag = "images",
+    params(ImportImage),
+    request_body(content(
+        (Vec<u8> = "application/x-tar"), (Vec<u8> = "application/octet-stream"))),
+    responses(
+        (status = 201, body = LoadedImage),
+        (status = 400, body = ErrorBody, description = "It is no such archive"),
+        (status = 408, body = ErrorBody, description = "It came too slowly"),
+        (status = 413, body = ErrorBody)))]
+pub(crate) async fn import(
+    State(app): State<App>,
+    Query(how): Query<ImportImage>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    // Refused where the body is read, so that who sends it hears the answer.
+    let image = uploaded(&app, body, move |app, archive| {
+        let (name, config) = asked(how)?;
+        let source = Source::Upload(Box::new(archive));
+        Ok(app.runtime.images()?.import(Import { source, name, config }, &mut |_| {})?)
+    });
+    Ok((StatusCode::CREATED, Json(loaded(image.await?))).into_response())
+}
+
+/// What an image is to be called, and what it is to say.
+fn asked(how: ImportImage) -> Result<(Option<ImageName>, ImageConfig), ApiError> {
+    let name = how.name.map(|name| name.parse::<ImageName>()).transpose();
+    let name = name.map_err(|error| ApiError::bad(error.to_string()))?;
+    let config = ImageConfig {
+        cmd: how.cmd,
+        entrypoint: how.entrypoint,
+        env: how.env,
+        working_dir: how.workdir,
+        user: how.user,
+        ..ImageConfig::default()
     };
-    let images = loaded.into_iter().map(|image| LoadedImage {
+    check_image_config(&config)?;
+    Ok((name, config))
+}
+
+/// Reads a body while it comes.
+async fn uploaded<T: Send + 'static>(
+    app: &App,
+    body: Body,
+    read: impl FnOnce(App, Upload) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let (archive, pump) = upload::stream(body, app.ending.due.clone());
+    let own = app.clone();
+    let (read, pumped) = tokio::join!(blocking(move || read(own, archive)), pump);
+    // Where the body broke off, that is why it could not be used.
+    match (read, pumped) {
+        (Err(_), Err(why)) => Err(why),
+        (read, _) => read,
+    }
+}
+
+fn loaded(image: Loaded) -> LoadedImage {
+    LoadedImage {
         id: image.id.to_string(),
         names: image.names.iter().map(ToString::to_string).collect(),
         existed: image.existed,
-    });
-    let answer = LoadedImages { images: images.collect() };
-    Ok((StatusCode::CREATED, Json(answer)).into_response())
+    }
 }
 
 /// Remove an image, or one of its names
