@@ -316,7 +316,7 @@ impl Seat {
 
 impl Runtime {
     /// Makes what a pool is short of, like `claimed`, which may still be there. For the process that a claim
-    /// starts with [`REFILL_VERB`].
+    /// starts with the verb `refill`.
     ///
     /// # Errors
     /// When a VM could not be begun. The next claim makes up for it.
