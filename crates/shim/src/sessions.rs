@@ -56,6 +56,7 @@ impl Relays {
         while let Some(ended) = self.tasks.try_join_next() {
             self.bereaved.extend(ended.ok().flatten());
         }
+        self.bereaved.retain(|client| !client.is_closed());
         self.tasks.spawn_local(task);
     }
 
@@ -154,7 +155,7 @@ async fn relay(
     caller: Caller,
     news: News,
 ) -> Option<Sender> {
-    let Caller { mut read, mut decoder, reply, hang_up } = caller;
+    let Caller { mut read, mut decoder, reply, seat: _seat } = caller;
     let writer = stream.writer();
     let guest = Guest {
         attachment: start.attachment,
@@ -179,7 +180,7 @@ async fn relay(
             biased;
             end = carry_output(&mut stream, &reply, guest, &news) => end,
             end = inward => end,
-            () = hang_up.heard() => End::ClientGone,
+            () = reply.closed() => End::ClientGone,
         }
     };
     let last = match end {

@@ -123,14 +123,14 @@ impl Supervisor {
 
     /// Tells main's result to those who want nothing else, once it is written down.
     pub(super) fn tell_result(&mut self, life: &Life) {
-        let Some(exit) = life.result().filter(|_| !self.curious.is_empty()) else { return };
+        let Some(exit) = life.result().filter(|_| self.curious.count() > 0) else { return };
         if matches!(life, Life::Ending { .. }) {
             // Where no disk is flushed the next that is written would be the end.
             self.persist(BoxState::Stopping);
         }
         failpoint("shim: result written");
         let result = Reply::Result { exit: exit.clone() };
-        self.curious.drain(..).for_each(|client| tell(&client, &result));
+        self.curious.take().iter().for_each(|client| tell(client, &result));
     }
 
     /// Tells who asked for the last event that it was done, or why not.

@@ -133,8 +133,8 @@ impl Supervisor {
         asked.close();
         while let Some(asked) = asked.recv().await {
             match asked {
-                Asked::Request(_, client) => self.waiters.push(client),
-                Asked::Streams(_, caller) => self.waiters.push(caller.reply),
+                Asked::Request(_, client) => self.waiters.add(client),
+                Asked::Streams(_, caller) => self.waiters.add(caller.reply),
                 Asked::StarterGone => {}
             }
         }
@@ -145,8 +145,8 @@ impl Supervisor {
     /// Begins to tell everybody who waits how this run ended. Nobody is waited for.
     pub(super) fn part(&mut self, exit: ExitRecord) {
         let goodbye = clients::frame(&Reply::Ended { exit });
-        let mut everybody = std::mem::take(&mut self.waiters);
-        everybody.append(&mut self.curious);
+        let mut everybody = self.waiters.take();
+        everybody.extend(self.curious.take());
         everybody.extend(self.run.starter.take());
         everybody.extend(self.run.early.drain(..).map(|(caller, _)| caller.reply));
         let (bereaved, mut sessions) = std::mem::take(&mut self.run.relays).into_bereaved();

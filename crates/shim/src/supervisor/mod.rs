@@ -12,10 +12,12 @@ mod capture;
 mod end;
 mod update;
 mod usage;
+mod waiters;
 
 pub(crate) use back_off::Then;
 pub(crate) use capture::Capturing;
 pub(crate) use end::Ended;
+pub(crate) use waiters::Waiters;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -74,9 +76,11 @@ pub(crate) struct Supervisor {
     pub(crate) spec: BoxSpec,
     pub(crate) record: Record,
     pub(crate) output: Rc<Output>,
-    pub(crate) waiters: Vec<Sender>,
+    pub(crate) waiters: Waiters,
     /// Who wants main's result as soon as it is known.
-    pub(crate) curious: Vec<Sender>,
+    pub(crate) curious: Waiters,
+    /// How many may wait at the same time, so that there is room for who wants something done.
+    pub(crate) patience: usize,
     /// Who asked for the event at hand and waits until it was dealt with.
     pub(crate) asker: Option<Sender>,
     /// The capture that was asked for, until its guest stands still.
