@@ -13,6 +13,7 @@ use boxwood_wire::message::ControlRequest;
 use tokio::sync::mpsc;
 
 use super::{Guest, Supervisor, tell};
+use crate::guest_time::Cause;
 use crate::health::{Main, Monitor, Ways};
 use crate::life::{Action, Event, Life};
 use crate::note::note;
@@ -32,6 +33,7 @@ impl Supervisor {
             Action::UnpauseAndStop(policy) => {
                 // A VM that does not go on is ended at the deadline.
                 let _ = vm.resume().await;
+                guest.link.time().go_on(Cause::Paused);
                 self.ask_stop(policy, guest);
             }
             Action::PersistHealth(health) => {
@@ -50,12 +52,14 @@ impl Supervisor {
             Action::GiveCaptureUp(why) => self.give_capture_up(why),
             Action::Pause => {
                 vm.pause().await?;
+                guest.link.time().stand(Cause::Paused);
                 self.check(Main::StandsStill);
                 self.persist(BoxState::Paused);
                 self.announcer.say(&events::Action::Pause);
             }
             Action::Unpause => {
                 vm.resume().await?;
+                guest.link.time().go_on(Cause::Paused);
                 self.check(Main::Runs);
                 self.persist(BoxState::Running);
                 self.announcer.say(&events::Action::Unpause);

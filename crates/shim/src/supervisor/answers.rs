@@ -16,7 +16,6 @@ use crate::output::Sender;
 use crate::replay::replay;
 use crate::report;
 use crate::restart::Wanted as Wish;
-use crate::sessions;
 
 /// How main is stopped by SIGKILL.
 const AT_ONCE: StopPolicy = StopPolicy { signal: Signal::KILL, grace_ms: 0 };
@@ -159,11 +158,7 @@ impl Supervisor {
         match (wanted, life) {
             // While the box starts it waits in the guest (contract G1).
             (Wanted::Session(exec), _) => {
-                let main = match life {
-                    Life::Starting { .. } => sessions::Main::Awaited,
-                    _ => sessions::Main::Runs,
-                };
-                self.run.relays.begin((&guest.link, main), &exec, caller, &self.announcer)
+                self.run.relays.begin(&guest.link, &exec, caller, &self.announcer)
             }
             (Wanted::Main(past), Life::Starting { .. }) => self.run.early.push((caller, past)),
             (Wanted::Main(past), _) => self.attach(caller, past, guest),

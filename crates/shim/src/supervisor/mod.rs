@@ -32,6 +32,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::Remake;
 use crate::announcer::Announcer;
 use crate::clients::{self, Asked};
+use crate::guest_time::Cause;
 use crate::life::{Event, Life};
 use crate::link::{Link, StreamWriter};
 use crate::orders::Orders;
@@ -149,6 +150,7 @@ impl Supervisor {
                 self.answer_asker();
                 self.tell_result(&life);
                 if started {
+                    guest.link.time().go_on(Cause::Awaited);
                     self.output.open();
                     if life == Life::Running {
                         self.begin_check(guest, &news.sender);
