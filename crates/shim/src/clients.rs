@@ -105,13 +105,17 @@ pub(crate) fn feed_main(caller: Caller, stdin: Option<StreamWriter>) {
 /// Tells the supervisor when the client that the box was started for goes, however it goes: the
 /// client holds the other end of this pipe for life (contract H7). Its connection can't tell that,
 /// because nobody reads from it while main does not read its standard input.
-pub(crate) fn watch_starter(alive: pipe::Receiver, asked: mpsc::Sender<Asked>) {
+pub(crate) fn watch_starter(alive: pipe::Receiver, asked: &mpsc::Sender<Asked>) {
+    // Not one of those who may ask until the end.
+    let asked = asked.downgrade();
     tokio::task::spawn_local(async move {
         let mut alive = alive;
         let mut buffer = [0];
         while matches!(alive.read(&mut buffer).await, Ok(count) if count > 0) {}
         // The supervisor has gone only when the box has ended.
-        let _ = asked.send(Asked::StarterGone).await;
+        if let Some(asked) = asked.upgrade() {
+            let _ = asked.send(Asked::StarterGone).await;
+        }
     });
 }
 

@@ -5,8 +5,10 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::UnixListener;
+use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use crate::clients::{self, Asked};
 use crate::descriptors;
@@ -21,7 +23,10 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// The control socket, as long as clients can come.
 #[derive(Debug)]
 pub(crate) struct Door {
+    listener: Rc<UnixListener>,
     room: Rc<Room>,
+    asked: mpsc::Sender<Asked>,
+    let_in: AbortHandle,
 }
 
 /// Where clients ask, and who hears them.
@@ -37,12 +42,13 @@ pub(crate) struct Opened {
 /// When the socket can't be used.
 pub(crate) fn open(listener: std::os::unix::net::UnixListener) -> io::Result<Opened> {
     listener.set_nonblocking(true)?;
-    let listener = UnixListener::from_std(listener)?;
+    let listener = Rc::new(UnixListener::from_std(listener)?);
     let room = Room::new(descriptors::clients());
     let (asked_sender, asked) = mpsc::channel(ASKED);
-    let let_in = let_in(listener, room.clone(), asked_sender.clone());
-    tokio::task::spawn_local(let_in);
-    Ok(Opened { door: Door { room }, asked_sender, asked })
+    let let_in = let_in(listener.clone(), room.clone(), asked_sender.clone());
+    let let_in = tokio::task::spawn_local(let_in).abort_handle();
+    let door = Door { listener, room, asked: asked_sender.clone(), let_in };
+    Ok(Opened { door, asked_sender, asked })
 }
 
 impl Door {
@@ -50,9 +56,23 @@ impl Door {
     pub(crate) fn size(&self) -> usize {
         self.room.size()
     }
+
+    /// Lets nobody in any more: who comes from now on finds nobody. Those who have come are heard to the last
+    /// word that they have sent by now; then nobody asks any more.
+    pub(crate) fn close(self) {
+        // The kernel keeps the queue of a listener that is shut down, and refuses those who come later.
+        let _ = shutdown(&*self.listener, Shutdown::Read);
+        self.let_in.abort();
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        while let Ok(connection) = accept_with(&*self.listener, flags) {
+            let Ok(connection) = UnixStream::from_std(connection.into()) else { break };
+            clients::welcome(connection, &self.room, self.asked.clone());
+        }
+        self.room.close();
+    }
 }
 
-async fn let_in(listener: UnixListener, room: Rc<Room>, asked: mpsc::Sender<Asked>) {
+async fn let_in(listener: Rc<UnixListener>, room: Rc<Room>, asked: mpsc::Sender<Asked>) {
     loop {
         room.vacancy().await;
         match listener.accept().await {
@@ -64,5 +84,60 @@ async fn let_in(listener: UnixListener, room: Rc<Room>, asked: mpsc::Sender<Aske
                 _ => tokio::time::sleep(TRY_AGAIN).await,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::{Asked, Opened, clients, open};
+    use std::io::{Read, Write};
+
+    use boxwood_state::control::{self, Reply, Request};
+    use boxwood_types::BoxState;
+    use boxwood_wire::frame::Kind;
+
+    use crate::output::Outgoing;
+
+    #[tokio::test(flavor = "local")]
+    async fn h3_who_has_come_when_it_closes_is_answered_and_who_comes_later_finds_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("door");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let Opened { door, asked_sender, mut asked } = open(listener).unwrap();
+        drop(asked_sender);
+        let request = control::encode(Kind::Request, &Request::Usage).unwrap();
+        let come = |speaks: bool| {
+            let mut client = UnixStream::connect(&path).unwrap();
+            if speaks {
+                client.write_all(&request).unwrap();
+            }
+            client
+        };
+        let let_in = come(false);
+        tokio::task::yield_now().await;
+        let waits = [come(true), come(true)];
+        let silent = come(false);
+        (&let_in).write_all(&request).unwrap();
+        door.close();
+        assert!(UnixStream::connect(&path).is_err());
+        let mut heard = 0;
+        while let Some(Asked::Request(request, client)) = asked.recv().await {
+            assert_eq!(request, Request::Usage);
+            let refused = Reply::Refused { state: BoxState::Exited, message: "over".into() };
+            client.send(Outgoing::Last(clients::frame(&refused))).await.unwrap();
+            client.closed().await;
+            heard += 1;
+        }
+        assert_eq!(heard, 3);
+        let answer = |mut client: UnixStream| {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).map(|_| answer.contains("over"))
+        };
+        for client in waits.into_iter().chain([let_in]) {
+            assert!(answer(client).unwrap());
+        }
+        assert!((&silent).write_all(&request).is_err(), "it finds out when it asks");
     }
 }

@@ -85,8 +85,9 @@ pub(crate) async fn launch_with(
     let Opened { door, asked_sender, asked } =
         door::open(inherited.listener.into()).map_err(system("listen on the control socket"))?;
     if spec.client == Client::Attached {
-        clients::watch_starter(alive, asked_sender);
+        clients::watch_starter(alive, &asked_sender);
     }
+    drop(asked_sender);
     let record = Record { shim: Some(ShimIdentity::current()), ..Record::created() };
     let own = home.get(id)?.ok_or_else(|| StateError::NoSuchBox(id.short().to_owned()))?;
     let announcer = Announcer::new(&home, own, spec.clone());
@@ -115,7 +116,7 @@ pub(crate) async fn launch_with(
     failpoint("shim: end written");
     drop(inherited.lock);
     failpoint("shim: lock let go");
-    supervisor.say_goodbye(exit, &mut ears.asked).await;
+    supervisor.say_goodbye(exit, door, &mut ears.asked).await;
     Ok(())
 }
 

@@ -67,6 +67,11 @@ impl Room {
         self.size
     }
 
+    /// Listens to nobody any more but for what was said already.
+    pub(crate) fn close(&self) {
+        self.guests.borrow().values().for_each(|guest| guest.leave.notify_one());
+    }
+
     /// Waits until there is room for one more.
     pub(crate) async fn vacancy(&self) {
         while self.guests.borrow().len() >= self.size {
