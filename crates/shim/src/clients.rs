@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use boxwood_state::control::{self, Exec, Reply, Request};
-use boxwood_wire::frame::{Decoder, Kind};
+use boxwood_wire::frame::{self, Decoder, Kind};
 use rustix::net::{Shutdown, shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -173,9 +173,12 @@ async fn serve(visitor: Visitor, asked: mpsc::Sender<Asked>) {
     let Visitor { mut read, reply, hang_up, seat } = visitor;
     let mut decoder = Decoder::new();
     let mut buffer = vec![0; 4096];
+    // How much of the buffer was read last, and how much of that is in no frame yet.
+    let (mut last, mut rest) = (0, 0);
     loop {
         match decoder.next_frame() {
             Ok(Some(frame)) if frame.kind == Kind::Request => {
+                rest -= frame::HEADER + frame.payload.len();
                 let Ok(request) = control::decode(&frame.payload) else { return };
                 seat.asked();
                 let wanted = match request {
@@ -192,6 +195,9 @@ async fn serve(visitor: Visitor, asked: mpsc::Sender<Asked>) {
                 let Ok(heard) = HangUp::of(&read) else { return };
                 let _ = hang_up.send(heard);
                 seat.settle();
+                // A new decoder, since the old one has the room that the request took.
+                let mut decoder = Decoder::new();
+                decoder.push(&buffer[last - rest..last]);
                 let caller = Caller { read, decoder, reply, seat };
                 // The supervisor has gone only when the box has ended.
                 let _ = asked.send(Asked::Streams(wanted, caller)).await;
@@ -200,7 +206,10 @@ async fn serve(visitor: Visitor, asked: mpsc::Sender<Asked>) {
             Ok(None) => tokio::select! {
                 biased;
                 count = read.read(&mut buffer) => match count {
-                    Ok(count) if count > 0 => decoder.push(&buffer[..count]),
+                    Ok(count) if count > 0 => {
+                        (last, rest) = (count, rest + count);
+                        decoder.push(&buffer[..count]);
+                    }
                     _ => break,
                 },
                 // What it has sent before is heard still, and then the end.

@@ -25,9 +25,15 @@ use crate::link::{Link, LinkError, Stream, StreamWriter};
 use crate::main_io::{self, words};
 use crate::output::{Outgoing, Sender};
 use crate::patience::{Late, Patience};
+use crate::sys;
 
 /// The code of a session whose time was up, as `timeout` has it.
 const TIMED_OUT: u8 = 124;
+
+/// Bytes of a command that are told of it.
+const SUMMARY: usize = 4096;
+/// A request with more than this, in bytes, takes so much memory that it is given back.
+const LARGE: usize = 256 << 10;
 
 /// What the tasks of sessions leave behind: a client whose box ended under its session.
 #[derive(Debug, Default)]
@@ -67,11 +73,10 @@ impl Relays {
                         Client::Detached | Client::Later => Attachment::Detached,
                     },
                 };
-                let words: Vec<String> = exec.process.argv.iter().map(Text::display).collect();
                 let news = News {
                     announcer: announcer.clone(),
                     id: stream.id(),
-                    command: words.join(" "),
+                    command: summary(&exec.process.argv),
                     asked: Instant::now(),
                 };
                 news.created();
@@ -90,6 +95,31 @@ impl Relays {
     pub(crate) fn into_bereaved(self) -> (Vec<Sender>, JoinSet<Option<Sender>>) {
         (self.bereaved, self.tasks)
     }
+}
+
+/// The beginning of a command, or all of it.
+fn summary(argv: &[Text]) -> String {
+    let mut summary = String::new();
+    for (at, word) in argv.iter().enumerate() {
+        if at > 0 {
+            summary.push(' ');
+        }
+        // No character has more bytes than 4: what is cut off in here is cut off below.
+        let some = word.0.len().min(SUMMARY + 4);
+        summary.push_str(&Text(word.0[..some].to_vec()).display());
+        if summary.len() > SUMMARY {
+            summary.truncate(summary.floor_char_boundary(SUMMARY));
+            summary.push('…');
+            break;
+        }
+    }
+    summary
+}
+
+/// Whether a request took much memory: each text has its own, however short it is.
+fn is_large(start: &StartSession) -> bool {
+    let texts = start.process.argv.iter().chain(&start.process.env);
+    texts.map(|text| text.len() + size_of::<Text>()).sum::<usize>() > LARGE
 }
 
 /// What is told about a session.
@@ -144,7 +174,14 @@ async fn relay(start: StartSession, stream: Stream, caller: Caller, news: News) 
     let attachment = start.attachment;
     let end = {
         let inward = async {
-            match writer.send_value(&start).await {
+            let start = start;
+            let sent = writer.send_value(&start).await;
+            let large = is_large(&start);
+            drop(start);
+            if large {
+                sys::give_memory_back();
+            }
+            match sent {
                 Err(LinkError::Frame(error)) => {
                     let reason = boxwood_types::chain(&*error);
                     return End::Told(Reply::SessionEnded { end: SessionEnd::Failed { reason } });
@@ -317,6 +354,17 @@ mod tests {
 
     use super::*;
     use crate::guest_time::Cause;
+
+    #[test]
+    fn h12_of_a_long_command_the_beginning_is_told() {
+        let text = |word: &str| Text::from(word);
+        assert_eq!(summary(&[text("echo"), text("a b")]), "echo a b");
+        for argv in [vec![text("é"); 600_000], vec![text("x"), text(&"é".repeat(1 << 20))]] {
+            let told = summary(&argv);
+            assert!((SUMMARY - 4..SUMMARY + 4).contains(&told.len()), "{}", told.len());
+            assert!(told.ends_with('…') && !told.contains(char::REPLACEMENT_CHARACTER));
+        }
+    }
 
     #[tokio::test(flavor = "local", start_paused = true)]
     async fn g1_h5_a_guest_that_does_not_answer_is_waited_for_in_its_own_time() {

@@ -73,6 +73,32 @@ fn g6_a_client_that_asks_the_same_a_hundred_thousand_times_waits_once() {
     lab.remove("web");
 }
 
+#[test]
+fn h12_a_command_of_600_000_words_takes_memory_and_journal_for_no_longer_than_it_is_asked_for() {
+    let lab = Lab::new();
+    let id = lab.idle("web");
+    let shim = lab.live("web").shim.pid;
+    descriptors(&lab, "web");
+    let before = resident(shim);
+    let words = vec!["\"a\""; 600_000].join(",");
+    let process = format!(
+        r#"{{"argv":[{words}],"entrypoint_len":0,"env":[],"cwd":"/","user":"root","open_stdin":true,"terminal":null}}"#
+    );
+    let request = format!(
+        r#"{{"exec":{{"exec":{{"process":{process},"timeout_ms":null,"client":"attached"}}}}}}"#
+    );
+    let mut client = connect(&lab, &id);
+    client.write_all(&asked(&request)).unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).unwrap();
+    assert!(String::from_utf8_lossy(&answer).contains("session_ended"), "{answer:?}");
+    let grown = resident(shim).saturating_sub(before);
+    assert!(grown < 8 << 10, "it has grown by {grown} KiB");
+    let told = lab.boxwood(["events", "--since", "1h", "--until", "0s"]).output().exits(0).text();
+    assert!(told.len() < 64 << 10, "{} bytes are told of it", told.len());
+    lab.remove("web");
+}
+
 /// KiB of memory that a process has in use.
 fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
