@@ -1,4 +1,4 @@
-//! The death of a client, as an event: also while nobody reads what it has sent. Used by `sessions`.
+//! The death of a client, as an event: also while nobody reads what it has sent. Used by `clients`.
 
 use std::io;
 

@@ -18,11 +18,12 @@ use crate::Remake;
 use crate::announcer::Announcer;
 use crate::clients;
 use crate::conversation::{converse, failed_to_start};
+use crate::door::{self, Opened};
 use crate::output::Output;
 use crate::restart::{BackOff, Wanted};
 use crate::restore::{Restored, restore_vm};
 use crate::run::Run;
-use crate::supervisor::{Ears, Ended, Supervisor, Then};
+use crate::supervisor::{Ears, Ended, Supervisor, Then, Waiters};
 use crate::told::Told;
 
 /// What a shim is handed by the process that starts it.
@@ -81,11 +82,12 @@ pub(crate) async fn launch_with(
     let starter = stream(inherited.starter).map_err(system("talk to the starting client"))?;
     // From here on a failure is the box's: it gets a record and the client gets to know.
     let log = log::Writer::open(&dir.log(), spec.log).map_err(system("open the log"))?;
-    let (asked_sender, asked) = clients::listen(inherited.listener.into())
-        .map_err(system("listen on the control socket"))?;
+    let Opened { door, asked_sender, asked } =
+        door::open(inherited.listener.into()).map_err(system("listen on the control socket"))?;
     if spec.client == Client::Attached {
-        clients::watch_starter(alive, asked_sender.clone());
+        clients::watch_starter(alive, &asked_sender);
     }
+    drop(asked_sender);
     let record = Record { shim: Some(ShimIdentity::current()), ..Record::created() };
     let own = home.get(id)?.ok_or_else(|| StateError::NoSuchBox(id.short().to_owned()))?;
     let announcer = Announcer::new(&home, own, spec.clone());
@@ -96,8 +98,9 @@ pub(crate) async fn launch_with(
         spec,
         record,
         output: Rc::new(Output::new(log, announcer.counters.clone())),
-        waiters: Vec::new(),
-        curious: Vec::new(),
+        waiters: Waiters::default(),
+        curious: Waiters::default(),
+        patience: door.size() / 2,
         asker: None,
         capturing: None,
         remake: inherited.remake,
@@ -113,7 +116,7 @@ pub(crate) async fn launch_with(
     failpoint("shim: end written");
     drop(inherited.lock);
     failpoint("shim: lock let go");
-    supervisor.say_goodbye(exit, &mut ears.asked).await;
+    supervisor.say_goodbye(exit, door, &mut ears.asked).await;
     Ok(())
 }
 

@@ -9,7 +9,10 @@ mod announcer;
 mod clients;
 mod console;
 mod conversation;
+mod descriptors;
+mod door;
 pub mod greeting;
+mod guest_time;
 mod hangup;
 mod health;
 mod hold;
@@ -20,11 +23,13 @@ mod main_io;
 mod note;
 mod orders;
 mod output;
+mod patience;
 mod questions;
 mod replay;
 mod report;
 mod restart;
 mod restore;
+mod room;
 mod run;
 mod sessions;
 mod steps;
@@ -88,6 +93,7 @@ pub fn run_warm(home: &Path, id: &BoxId, remake: Remake) -> ExitCode {
 }
 
 fn to_the_end(work: impl Future<Output = Result<(), launch::LaunchError>>) -> ExitCode {
+    descriptors::raise();
     // Everything here is on one thread, and so it needs no second scheduler for what can't be sent.
     let options = tokio::runtime::LocalOptions::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(options);

@@ -17,6 +17,7 @@ use boxwood_wire::mux::{Event, Limits, Mux, MuxError, Role, StreamId};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, Notify};
 
+use crate::guest_time::{Cause, GuestTime};
 use crate::link::socket::Socket;
 
 /// Streams at the same time: main, control and many sessions. A guest takes no more.
@@ -62,6 +63,7 @@ struct Shared {
     fault: RefCell<Option<LinkError>>,
     /// What goes over it is counted.
     counters: Rc<Counters>,
+    time: GuestTime,
 }
 
 /// What may be sent: first these bytes, which are outside the streams, then so many of the streams'.
@@ -129,6 +131,7 @@ impl Link {
                 cork: RefCell::default(),
                 fault: RefCell::default(),
                 counters,
+                time: GuestTime::new(),
             }),
         }
     }
@@ -136,6 +139,11 @@ impl Link {
     /// Where what goes over it is counted.
     pub(crate) fn counters(&self) -> &Counters {
         &self.shared.counters
+    }
+
+    /// The time that its guest has had.
+    pub(crate) fn time(&self) -> &GuestTime {
+        &self.shared.time
     }
 
     /// Opens a stream to a service.
@@ -173,6 +181,7 @@ impl Link {
     pub(crate) fn cork(&self) {
         let waiting = self.shared.mux.borrow().unsent();
         self.shared.cork.borrow_mut().then = Then::Only(waiting);
+        self.shared.time.stand(Cause::Captured);
     }
 
     /// Sends again, this first.
@@ -181,6 +190,7 @@ impl Link {
         cork.first.extend(first);
         cork.then = Then::Everything;
         drop(cork);
+        self.shared.time.go_on(Cause::Captured);
         self.shared.output.notify_one();
     }
 
@@ -342,6 +352,11 @@ impl Stream {
         &self.writer.shared.counters
     }
 
+    /// The time that its guest has had.
+    pub(crate) fn time(&self) -> &GuestTime {
+        &self.writer.shared.time
+    }
+
     /// Its number on the link.
     pub(crate) fn id(&self) -> StreamId {
         self.writer.id
@@ -402,6 +417,11 @@ impl Drop for Stream {
 }
 
 impl StreamWriter {
+    /// The time that its guest has had.
+    pub(crate) fn time(&self) -> &GuestTime {
+        &self.shared.time
+    }
+
     /// Queues a frame with a value: for the few small ones that fit a fresh window.
     ///
     /// # Errors

@@ -53,7 +53,9 @@ impl Output {
 
     /// Lets a client have everything from now on.
     pub(crate) fn attach(&self, client: Sender) {
-        self.clients.borrow_mut().push(client);
+        let mut clients = self.clients.borrow_mut();
+        clients.retain(|client| !client.is_closed());
+        clients.push(client);
     }
 
     /// A main that is started again: those who heard the last one have gone.

@@ -36,8 +36,8 @@ pub(crate) fn begin(questions: Questions, of: Subject, state: BoxState, client: 
             () = client.closed() => return,
         };
         let reply = reply.unwrap_or_else(|why| Reply::Refused { state, message: why.to_string() });
-        // A client that has gone needs no answer.
-        let _ = client.send(Outgoing::Frame(clients::frame(&reply))).await;
+        // Of a client that does not read its answers, nobody waits for that.
+        let _ = client.try_send(Outgoing::Frame(clients::frame(&reply)));
     });
 }
 

@@ -6,7 +6,7 @@
 //! aborted, and the guest ends the session (contract G6).
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use boxwood_state::control::{Exec, Reply, SessionEnd};
 use boxwood_state::events::Action;
@@ -17,7 +17,6 @@ use boxwood_wire::frame::{self, EXEC_PORT, Frame, Kind, PTY_PORT};
 use boxwood_wire::message::{Attachment, Decline, ProcessReply, StartSession};
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use crate::announcer::Announcer;
 use crate::clients::{self, Caller};
@@ -25,22 +24,16 @@ use crate::greeting::shorten;
 use crate::link::{Link, LinkError, Stream, StreamWriter};
 use crate::main_io::{self, words};
 use crate::output::{Outgoing, Sender};
+use crate::patience::{Late, Patience};
+use crate::sys;
 
 /// The code of a session whose time was up, as `timeout` has it.
 const TIMED_OUT: u8 = 124;
 
-/// What a guest may take to say that a session's time was up, when that is all it has to say. Then the
-/// client hears that nobody knows what became of it, since there are people who wait for no longer than that.
-const BEYOND_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Whether main runs, so that a session begins as soon as its guest hears of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Main {
-    /// It does.
-    Runs,
-    /// It is awaited, and the session with it.
-    Awaited,
-}
+/// Bytes of a command that are told of it.
+const SUMMARY: usize = 4096;
+/// A request with more than this, in bytes, takes so much memory that it is given back.
+const LARGE: usize = 256 << 10;
 
 /// What the tasks of sessions leave behind: a client whose box ended under its session.
 #[derive(Debug, Default)]
@@ -56,13 +49,14 @@ impl Relays {
         while let Some(ended) = self.tasks.try_join_next() {
             self.bereaved.extend(ended.ok().flatten());
         }
+        self.bereaved.retain(|client| !client.is_closed());
         self.tasks.spawn_local(task);
     }
 
     /// Begins a session: its client is answered by a task of its own.
     pub(crate) fn begin(
         &mut self,
-        (link, main): (&Link, Main),
+        link: &Link,
         exec: &Exec,
         caller: Caller,
         announcer: &Announcer,
@@ -79,15 +73,14 @@ impl Relays {
                         Client::Detached | Client::Later => Attachment::Detached,
                     },
                 };
-                let words: Vec<String> = exec.process.argv.iter().map(Text::display).collect();
                 let news = News {
                     announcer: announcer.clone(),
                     id: stream.id(),
-                    command: words.join(" "),
+                    command: summary(&exec.process.argv),
                     asked: Instant::now(),
                 };
                 news.created();
-                self.adopt(relay((start, main), stream, caller, news));
+                self.adopt(relay(start, stream, caller, news));
             }
             Err(error) => {
                 let end = SessionEnd::Failed { reason: words(&error) };
@@ -102,6 +95,31 @@ impl Relays {
     pub(crate) fn into_bereaved(self) -> (Vec<Sender>, JoinSet<Option<Sender>>) {
         (self.bereaved, self.tasks)
     }
+}
+
+/// The beginning of a command, or all of it.
+fn summary(argv: &[Text]) -> String {
+    let mut summary = String::new();
+    for (at, word) in argv.iter().enumerate() {
+        if at > 0 {
+            summary.push(' ');
+        }
+        // No character has more bytes than 4: what is cut off in here is cut off below.
+        let some = word.0.len().min(SUMMARY + 4);
+        summary.push_str(&Text(word.0[..some].to_vec()).display());
+        if summary.len() > SUMMARY {
+            summary.truncate(summary.floor_char_boundary(SUMMARY));
+            summary.push('…');
+            break;
+        }
+    }
+    summary
+}
+
+/// Whether a request took much memory: each text has its own, however short it is.
+fn is_large(start: &StartSession) -> bool {
+    let texts = start.process.argv.iter().chain(&start.process.env);
+    texts.map(|text| text.len() + size_of::<Text>()).sum::<usize>() > LARGE
 }
 
 /// What is told about a session.
@@ -148,22 +166,22 @@ enum End {
 }
 
 /// Carries frames until one side ends. Returns the client if it is still to hear of the box's end.
-async fn relay(
-    (start, main): (StartSession, Main),
-    mut stream: Stream,
-    caller: Caller,
-    news: News,
-) -> Option<Sender> {
-    let Caller { mut read, mut decoder, reply, hang_up } = caller;
+async fn relay(start: StartSession, stream: Stream, caller: Caller, news: News) -> Option<Sender> {
+    let Caller { mut read, mut decoder, reply, seat: _seat } = caller;
     let writer = stream.writer();
-    let guest = Guest {
-        attachment: start.attachment,
-        timeout: start.timeout_ms.map(Duration::from_millis),
-        main,
-    };
+    let timeout = start.timeout_ms.map(Duration::from_millis);
+    let mut guest = Listening { patience: Patience::begin(timeout, stream.time().now()), stream };
+    let attachment = start.attachment;
     let end = {
         let inward = async {
-            match writer.send_value(&start).await {
+            let start = start;
+            let sent = writer.send_value(&start).await;
+            let large = is_large(&start);
+            drop(start);
+            if large {
+                sys::give_memory_back();
+            }
+            match sent {
                 Err(LinkError::Frame(error)) => {
                     let reason = boxwood_types::chain(&*error);
                     return End::Told(Reply::SessionEnded { end: SessionEnd::Failed { reason } });
@@ -177,9 +195,9 @@ async fn relay(
         };
         tokio::select! {
             biased;
-            end = carry_output(&mut stream, &reply, guest, &news) => end,
+            end = carry_output(&mut guest, &reply, attachment, &news) => end,
             end = inward => end,
-            () = hang_up.heard() => End::ClientGone,
+            () = reply.closed() => End::ClientGone,
         }
     };
     let last = match end {
@@ -193,11 +211,11 @@ async fn relay(
             if let Reply::SessionEnded { end } = &last {
                 news.ended(end);
             }
-            stream.abort();
+            guest.stream.abort();
             last
         }
         End::ClientGone => {
-            stream.abort();
+            guest.stream.abort();
             return None;
         }
         End::BoxEnded => return Some(reply),
@@ -207,41 +225,43 @@ async fn relay(
     None
 }
 
-/// What the guest was asked for.
-struct Guest {
-    attachment: Attachment,
-    timeout: Option<Duration>,
-    main: Main,
+/// A session's stream, and how long its guest may take.
+struct Listening {
+    stream: Stream,
+    patience: Patience,
 }
 
-impl Guest {
-    /// When the session's time is up, if it begins now. A time that is never up is none.
-    fn time_is_up(&self) -> Option<Instant> {
-        self.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+impl Listening {
+    /// The next thing the guest says; what is wrong with a guest that has not said it in time.
+    async fn next_frame(&mut self) -> Result<Result<Option<Frame>, LinkError>, Late> {
+        let Listening { stream, patience } = self;
+        let time = stream.writer();
+        let began = time.time().now();
+        let Some(limit) = patience.limit(began) else { return Ok(stream.next_frame().await) };
+        let heard = tokio::select! {
+            biased;
+            heard = stream.next_frame() => heard,
+            () = time.time().reaches(limit) => return Err(patience.late()),
+        };
+        let bytes =
+            heard.as_ref().ok().and_then(Option::as_ref).map_or(0, |frame| frame.payload.len());
+        patience.heard(bytes, (began, time.time().now()))?;
+        Ok(heard)
     }
 }
 
-/// The next thing the guest says; `None` when the session's time was up a while ago and it says nothing.
-async fn next_frame(
-    stream: &mut Stream,
-    up: Option<Instant>,
-) -> Option<Result<Option<Frame>, LinkError>> {
-    let Some(up) = up else { return Some(stream.next_frame().await) };
-    // From when we listen: a slow client is no silence of the guest's.
-    let limit = up.max(Instant::now()) + BEYOND_TIMEOUT;
-    tokio::time::timeout_at(limit, stream.next_frame()).await.ok()
-}
-
 /// Carries what the guest says to the client.
-async fn carry_output(stream: &mut Stream, reply: &Sender, guest: Guest, news: &News) -> End {
-    let mut up = guest.time_is_up().filter(|_| guest.main == Main::Runs);
+async fn carry_output(
+    guest: &mut Listening,
+    reply: &Sender,
+    attachment: Attachment,
+    news: &News,
+) -> End {
     let mut started = false;
     loop {
-        let Some(heard) = next_frame(stream, up).await else {
-            let reason =
-                "its time was up and its guest does not answer: what became of it is unknown";
-            let end = SessionEnd::Failed { reason: reason.to_owned() };
-            return End::Released(Reply::SessionEnded { end });
+        let heard = match guest.next_frame().await {
+            Ok(heard) => heard,
+            Err(late) => return lost(late.to_string()),
         };
         let outgoing = match heard {
             Ok(Some(Frame { kind: kind @ (Kind::Stdout | Kind::Stderr), payload })) => {
@@ -253,10 +273,11 @@ async fn carry_output(stream: &mut Stream, reply: &Sender, guest: Guest, news: &
                 Some(end) => return End::Told(Reply::SessionEnded { end }),
                 None if started => return lost("the guest started a session twice".to_owned()),
                 None => {
-                    (started, up) = (true, guest.time_is_up());
+                    started = true;
+                    guest.patience.started(guest.stream.time().now());
                     news.started();
-                    let started = Reply::SessionStarted { session: stream.id() };
-                    match guest.attachment {
+                    let started = Reply::SessionStarted { session: guest.stream.id() };
+                    match attachment {
                         Attachment::Attached => clients::frame(&started),
                         Attachment::Detached => return End::Released(started),
                     }
@@ -324,5 +345,46 @@ async fn carry_input(
             },
             Ok(Some(_)) | Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use boxwood_state::metrics::Counters;
+
+    use super::*;
+    use crate::guest_time::Cause;
+
+    #[test]
+    fn h12_of_a_long_command_the_beginning_is_told() {
+        let text = |word: &str| Text::from(word);
+        assert_eq!(summary(&[text("echo"), text("a b")]), "echo a b");
+        for argv in [vec![text("é"); 600_000], vec![text("x"), text(&"é".repeat(1 << 20))]] {
+            let told = summary(&argv);
+            assert!((SUMMARY - 4..SUMMARY + 4).contains(&told.len()), "{}", told.len());
+            assert!(told.ends_with('…') && !told.contains(char::REPLACEMENT_CHARACTER));
+        }
+    }
+
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn g1_h5_a_guest_that_does_not_answer_is_waited_for_in_its_own_time() {
+        // Nothing moves on this link.
+        let link = Link::new(Counters::nowhere().into());
+        let stream = link.open(EXEC_PORT).unwrap();
+        let patience = Patience::begin(None, link.time().now());
+        let mut guest = Listening { stream, patience };
+        let began = tokio::time::Instant::now();
+        let box_of_it = async {
+            // It starts, runs for a while, and is paused.
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            link.time().go_on(Cause::Awaited);
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            link.time().stand(Cause::Paused);
+            tokio::time::sleep(Duration::from_secs(1000)).await;
+            link.time().go_on(Cause::Paused);
+        };
+        let (late, ()) = tokio::join!(guest.next_frame(), box_of_it);
+        assert_eq!(late.unwrap_err(), Late::Silent);
+        assert_eq!(began.elapsed(), Duration::from_secs(1160));
     }
 }

@@ -1,5 +1,5 @@
-//! The one place of unsafe code in the shim: the descriptors it was started with, and those whose readiness is
-//! waited for.
+//! The one place of unsafe code in the shim: the descriptors it was started with, those whose readiness is
+//! waited for, and giving memory back.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -29,4 +29,11 @@ pub(crate) fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<Async
     // SAFETY: an OwnedFd is the same open descriptor from its making to its drop, and the AsyncFd has it
     // for as long as it is registered.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
+}
+
+/// Gives the memory that is free back to the system: what a large request took stays with the allocator
+/// otherwise.
+pub(crate) fn give_memory_back() {
+    // SAFETY: it takes a number, and may be called at any time.
+    unsafe { libc::malloc_trim(0) };
 }

@@ -7,6 +7,7 @@
 #![allow(clippy::print_stderr)]
 
 mod bad_input;
+mod clients;
 mod crashes;
 mod deaths;
 mod events;

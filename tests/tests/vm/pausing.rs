@@ -54,6 +54,20 @@ fn h5_a_paused_box_can_be_stopped_killed_and_removed() {
 }
 
 #[test]
+fn h5_a_command_has_no_less_time_because_its_box_stood_still() {
+    let lab = Lab::new();
+    lab.idle("web");
+    let timed = lab.exec(["--timeout", "3", "web", "sh", "-c", "echo begun; sleep 600"]).spawn();
+    timed.says("begun");
+    lab.boxwood(["pause", "web"]).output().exits(0);
+    // Longer than its shim waits for word of a command whose time is up.
+    drop(lab.run(["busybox", "sleep", "14"]).output().exits(0));
+    lab.boxwood(["unpause", "web"]).output().exits(0);
+    timed.wait().exits(124).prints("begun\n");
+    lab.remove("web");
+}
+
+#[test]
 fn a_box_that_does_not_run_can_not_be_paused() {
     let lab = Lab::new();
     lab.boxwood(["run", "--name", "web", "busybox", "true"]).output().exits(0);

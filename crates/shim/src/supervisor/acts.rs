@@ -13,6 +13,7 @@ use boxwood_wire::message::ControlRequest;
 use tokio::sync::mpsc;
 
 use super::{Guest, Supervisor, tell};
+use crate::guest_time::Cause;
 use crate::health::{Main, Monitor, Ways};
 use crate::life::{Action, Event, Life};
 use crate::note::note;
@@ -32,6 +33,7 @@ impl Supervisor {
             Action::UnpauseAndStop(policy) => {
                 // A VM that does not go on is ended at the deadline.
                 let _ = vm.resume().await;
+                guest.link.time().go_on(Cause::Paused);
                 self.ask_stop(policy, guest);
             }
             Action::PersistHealth(health) => {
@@ -50,12 +52,14 @@ impl Supervisor {
             Action::GiveCaptureUp(why) => self.give_capture_up(why),
             Action::Pause => {
                 vm.pause().await?;
+                guest.link.time().stand(Cause::Paused);
                 self.check(Main::StandsStill);
                 self.persist(BoxState::Paused);
                 self.announcer.say(&events::Action::Pause);
             }
             Action::Unpause => {
                 vm.resume().await?;
+                guest.link.time().go_on(Cause::Paused);
                 self.check(Main::Runs);
                 self.persist(BoxState::Running);
                 self.announcer.say(&events::Action::Unpause);
@@ -123,14 +127,14 @@ impl Supervisor {
 
     /// Tells main's result to those who want nothing else, once it is written down.
     pub(super) fn tell_result(&mut self, life: &Life) {
-        let Some(exit) = life.result().filter(|_| !self.curious.is_empty()) else { return };
+        let Some(exit) = life.result().filter(|_| self.curious.count() > 0) else { return };
         if matches!(life, Life::Ending { .. }) {
             // Where no disk is flushed the next that is written would be the end.
             self.persist(BoxState::Stopping);
         }
         failpoint("shim: result written");
         let result = Reply::Result { exit: exit.clone() };
-        self.curious.drain(..).for_each(|client| tell(&client, &result));
+        self.curious.take().iter().for_each(|client| tell(client, &result));
     }
 
     /// Tells who asked for the last event that it was done, or why not.

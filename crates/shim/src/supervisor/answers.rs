@@ -16,7 +16,6 @@ use crate::output::Sender;
 use crate::replay::replay;
 use crate::report;
 use crate::restart::Wanted as Wish;
-use crate::sessions;
 
 /// How main is stopped by SIGKILL.
 const AT_ONCE: StopPolicy = StopPolicy { signal: Signal::KILL, grace_ms: 0 };
@@ -40,14 +39,15 @@ impl Supervisor {
             Asked::Request(request, client) => (request, client),
         };
         match request {
+            Request::Wait | Request::Result if self.too_many_wait(&client) => None,
             Request::Wait => {
-                self.waiters.push(client);
+                self.waiters.add(client);
                 None
             }
             Request::Result => {
                 match life.result() {
                     Some(exit) => tell(&client, &Reply::Result { exit: exit.clone() }),
-                    None => self.curious.push(client),
+                    None => self.curious.add(client),
                 }
                 None
             }
@@ -69,14 +69,14 @@ impl Supervisor {
                 hand_on(guest, client, life, ControlRequest::Signal { target, signal })
             }
             Request::Stop { signal, grace_ms } => {
-                self.waiters.push(client);
+                self.waiters.add(client);
                 let policy = self.spec.stop;
                 let signal = signal.unwrap_or(policy.signal);
                 let grace_ms = grace_ms.unwrap_or(policy.grace_ms);
                 Some(self.wish(Wish::Stopped, Event::StopAsked(StopPolicy { signal, grace_ms })))
             }
             Request::Kill => {
-                self.waiters.push(client);
+                self.waiters.add(client);
                 self.announcer.say(&Action::Kill(Signal::KILL));
                 Some(self.wish(Wish::Killed, Event::KillAsked))
             }
@@ -152,18 +152,29 @@ impl Supervisor {
         if let Some(refused) = unable(life) {
             return tell(&caller.reply, &refused);
         }
+        if matches!(wanted, Wanted::Main(_)) && self.too_many_wait(&caller.reply) {
+            return;
+        }
         match (wanted, life) {
             // While the box starts it waits in the guest (contract G1).
             (Wanted::Session(exec), _) => {
-                let main = match life {
-                    Life::Starting { .. } => sessions::Main::Awaited,
-                    _ => sessions::Main::Runs,
-                };
-                self.run.relays.begin((&guest.link, main), &exec, caller, &self.announcer)
+                self.run.relays.begin(&guest.link, &exec, caller, &self.announcer)
             }
             (Wanted::Main(past), Life::Starting { .. }) => self.run.early.push((caller, past)),
             (Wanted::Main(past), _) => self.attach(caller, past, guest),
         }
+    }
+
+    /// Whether there are more clients than may wait for the box, besides this one; it is told so.
+    pub(super) fn too_many_wait(&mut self, client: &Sender) -> bool {
+        self.run.early.retain(|(caller, _)| !caller.reply.is_closed());
+        let waiting = self.waiters.count() + self.curious.count() + self.run.early.len();
+        let too_many = waiting >= self.patience && !self.waiters.has(client);
+        if too_many {
+            let message = format!("{waiting} clients wait for it or are attached already");
+            tell(client, &Reply::Refused { state: self.record.state, message });
+        }
+        too_many
     }
 
     /// Gives a client main's standard streams, and the word that the box has ended.
@@ -174,7 +185,7 @@ impl Supervisor {
         match past {
             Past::Dropped => {
                 self.output.attach(client.clone());
-                self.waiters.push(client);
+                self.waiters.add(client);
             }
             Past::Told => {
                 self.run.relays.adopt(replay(self.output.clone(), self.dir.log(), client));

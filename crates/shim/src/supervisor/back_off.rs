@@ -66,15 +66,16 @@ impl Supervisor {
             Asked::Request(request, client) => (request, client),
         };
         match request {
+            Request::Wait | Request::Result if self.too_many_wait(&client) => {}
             // As with Docker: the end of the next run.
-            Request::Wait => self.waiters.push(client),
-            Request::Result => self.curious.push(client),
+            Request::Wait => self.waiters.add(client),
+            Request::Result => self.curious.add(client),
             Request::Stop { .. } => {
-                self.waiters.push(client);
+                self.waiters.add(client);
                 return Wanted::Stopped;
             }
             Request::Kill => {
-                self.waiters.push(client);
+                self.waiters.add(client);
                 return Wanted::Killed;
             }
             Request::Signal { signal } if ends(signal, &self.spec) => {

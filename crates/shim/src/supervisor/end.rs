@@ -14,10 +14,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Supervisor;
-use crate::clients::{self, Asked};
+use crate::clients::{self, Asked, Wanted};
+use crate::door::Door;
 use crate::note::note;
 use crate::output::{Outgoing, Sender};
-use crate::restart::Wanted;
+use crate::restart;
 
 /// How long QEMU may take to be gone after SIGKILL before it is reported as stuck.
 const REAP: Duration = Duration::from_secs(10);
@@ -73,7 +74,7 @@ impl Supervisor {
     pub(super) fn write_end(&mut self, mut exit: ExitRecord, die: Option<&Action>) -> ExitRecord {
         let never_ran = matches!(exit.reason, ExitReason::FailedToStart | ExitReason::Refused);
         self.record.state = if never_ran { BoxState::Failed } else { BoxState::Exited };
-        self.record.stopped = self.wanted != Wanted::Running;
+        self.record.stopped = self.wanted != restart::Wanted::Running;
         self.record.exit = Some(exit.clone());
         // Once the box is removed, nobody can look any more.
         self.announcer.look();
@@ -102,7 +103,7 @@ impl Supervisor {
         if let Some(die) = die {
             self.announce_death(reason, die);
         }
-        if self.wanted == Wanted::Stopped {
+        if self.wanted == restart::Wanted::Stopped {
             self.announcer.say(&Action::Stop);
         }
         if self.spec.after_exit == AfterExit::Remove {
@@ -128,25 +129,37 @@ impl Supervisor {
         }
     }
 
-    /// Tells everybody who waits how the box ended, and returns when they have heard it or gone.
-    pub(crate) async fn say_goodbye(mut self, exit: ExitRecord, asked: &mut mpsc::Receiver<Asked>) {
-        asked.close();
+    /// Tells everybody who waits how the box ended, and returns when they have heard it or gone. Nobody who
+    /// has come by then is left without a word.
+    pub(crate) async fn say_goodbye(
+        mut self,
+        exit: ExitRecord,
+        door: Door,
+        asked: &mut mpsc::Receiver<Asked>,
+    ) {
+        self.part(exit.clone());
+        door.close();
+        let ended = clients::frame(&Reply::Ended { exit });
+        let message = "its main has ended".to_owned();
+        let refused = clients::frame(&Reply::Refused { state: self.record.state, message });
         while let Some(asked) = asked.recv().await {
-            match asked {
-                Asked::Request(_, client) => self.waiters.push(client),
-                Asked::Streams(_, caller) => self.waiters.push(caller.reply),
-                Asked::StarterGone => {}
-            }
+            let (client, word) = match asked {
+                // What was not begun has not ended with the box.
+                Asked::Streams(Wanted::Session(_), caller) => (caller.reply, &refused),
+                Asked::Streams(Wanted::Main(_), caller) => (caller.reply, &ended),
+                Asked::Request(_, client) => (client, &ended),
+                Asked::StarterGone => continue,
+            };
+            self.partings.spawn_local(part(client, word.clone()));
         }
-        self.part(exit);
         self.partings.join_all().await;
     }
 
     /// Begins to tell everybody who waits how this run ended. Nobody is waited for.
     pub(super) fn part(&mut self, exit: ExitRecord) {
         let goodbye = clients::frame(&Reply::Ended { exit });
-        let mut everybody = std::mem::take(&mut self.waiters);
-        everybody.append(&mut self.curious);
+        let mut everybody = self.waiters.take();
+        everybody.extend(self.curious.take());
         everybody.extend(self.run.starter.take());
         everybody.extend(self.run.early.drain(..).map(|(caller, _)| caller.reply));
         let (bereaved, mut sessions) = std::mem::take(&mut self.run.relays).into_bereaved();

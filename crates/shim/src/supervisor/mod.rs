@@ -12,10 +12,12 @@ mod capture;
 mod end;
 mod update;
 mod usage;
+mod waiters;
 
 pub(crate) use back_off::Then;
 pub(crate) use capture::Capturing;
 pub(crate) use end::Ended;
+pub(crate) use waiters::Waiters;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -30,6 +32,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::Remake;
 use crate::announcer::Announcer;
 use crate::clients::{self, Asked};
+use crate::guest_time::Cause;
 use crate::life::{Event, Life};
 use crate::link::{Link, StreamWriter};
 use crate::orders::Orders;
@@ -74,9 +77,11 @@ pub(crate) struct Supervisor {
     pub(crate) spec: BoxSpec,
     pub(crate) record: Record,
     pub(crate) output: Rc<Output>,
-    pub(crate) waiters: Vec<Sender>,
+    pub(crate) waiters: Waiters,
     /// Who wants main's result as soon as it is known.
-    pub(crate) curious: Vec<Sender>,
+    pub(crate) curious: Waiters,
+    /// How many may wait at the same time, so that there is room for who wants something done.
+    pub(crate) patience: usize,
     /// Who asked for the event at hand and waits until it was dealt with.
     pub(crate) asker: Option<Sender>,
     /// The capture that was asked for, until its guest stands still.
@@ -145,6 +150,7 @@ impl Supervisor {
                 self.answer_asker();
                 self.tell_result(&life);
                 if started {
+                    guest.link.time().go_on(Cause::Awaited);
                     self.output.open();
                     if life == Life::Running {
                         self.begin_check(guest, &news.sender);

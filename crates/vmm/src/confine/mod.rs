@@ -70,7 +70,7 @@ pub(crate) struct Confined<'a> {
 const STEPS: [&str; 12] = [
     "leaving the terminal",
     "keeping its descriptors from others",
-    "forbidding core dumps",
+    "limiting core dumps and descriptors",
     "dropping its groups",
     "dropping its group",
     "dropping its user",

@@ -48,6 +48,9 @@ pub(super) struct Device {
     pub(super) group: u32,
 }
 
+/// QEMU has no more than a few dozen open.
+const DESCRIPTORS: u64 = 1024;
+
 type Step = Result<(), (u8, io::Error)>;
 
 fn step<T, E: Into<io::Error>>(number: u8, result: Result<T, E>) -> Result<T, (u8, io::Error)> {
@@ -60,6 +63,7 @@ fn carry_out(plan: &Plan) -> Step {
     step(1, keep_only(&plan.kept))?;
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     step(2, rustix::process::setrlimit(Resource::Core, none))?;
+    step(2, limit_descriptors())?;
     if let QemuUser::Drop { uid, gid } = plan.user {
         // The raw calls, which change this thread only; the child has no other.
         step(3, set_groups(plan.device.as_ref()))?;
@@ -87,6 +91,13 @@ fn keep_only(kept: &[RawFd]) -> io::Result<()> {
         call([libc::SYS_fcntl, (*descriptor).into(), libc::F_SETFD.into(), 0, 0])?;
     }
     Ok(())
+}
+
+/// Whatever number its parent needs, the program gets the soft limit that programs usually have.
+fn limit_descriptors() -> rustix::io::Result<()> {
+    let own = rustix::process::getrlimit(Resource::Nofile);
+    let current = own.current.map_or(DESCRIPTORS, |current| current.min(DESCRIPTORS));
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..own })
 }
 
 /// A system call whose arguments are numbers.

@@ -1,0 +1,143 @@
+//! The way in for clients, from the first connection to the last: no number of them, and no want of
+//! descriptors, keeps who comes next out for good (contract H3). Opened by `launch`.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::clients::{self, Asked};
+use crate::descriptors;
+use crate::room::{Changed, Room};
+
+/// Connections that wait for the supervisor.
+const ASKED: usize = 64;
+/// After this long it is tried again when descriptors are wanting and none is ours to give back: the kernel tells
+/// nobody that there is one again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// The control socket, as long as clients can come.
+#[derive(Debug)]
+pub(crate) struct Door {
+    listener: Rc<UnixListener>,
+    room: Rc<Room>,
+    asked: mpsc::Sender<Asked>,
+    let_in: AbortHandle,
+}
+
+/// Where clients ask, and who hears them.
+pub(crate) struct Opened {
+    pub(crate) door: Door,
+    pub(crate) asked_sender: mpsc::Sender<Asked>,
+    pub(crate) asked: mpsc::Receiver<Asked>,
+}
+
+/// Hands on what clients ask at the control socket.
+///
+/// # Errors
+/// When the socket can't be used.
+pub(crate) fn open(listener: std::os::unix::net::UnixListener) -> io::Result<Opened> {
+    listener.set_nonblocking(true)?;
+    let listener = Rc::new(UnixListener::from_std(listener)?);
+    let room = Room::new(descriptors::clients());
+    let (asked_sender, asked) = mpsc::channel(ASKED);
+    let let_in = let_in(listener.clone(), room.clone(), asked_sender.clone());
+    let let_in = tokio::task::spawn_local(let_in).abort_handle();
+    let door = Door { listener, room, asked: asked_sender.clone(), let_in };
+    Ok(Opened { door, asked_sender, asked })
+}
+
+impl Door {
+    /// How many clients there is room for.
+    pub(crate) fn size(&self) -> usize {
+        self.room.size()
+    }
+
+    /// Lets nobody in any more: who comes from now on finds nobody. Those who have come are heard to the last
+    /// word that they have sent by now; then nobody asks any more.
+    pub(crate) fn close(self) {
+        // The kernel keeps the queue of a listener that is shut down, and refuses those who come later.
+        let _ = shutdown(&*self.listener, Shutdown::Read);
+        self.let_in.abort();
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        while let Ok(connection) = accept_with(&*self.listener, flags) {
+            let Ok(connection) = UnixStream::from_std(connection.into()) else { break };
+            clients::welcome(connection, &self.room, self.asked.clone());
+        }
+        self.room.close();
+    }
+}
+
+async fn let_in(listener: Rc<UnixListener>, room: Rc<Room>, asked: mpsc::Sender<Asked>) {
+    loop {
+        room.vacancy().await;
+        match listener.accept().await {
+            Ok((connection, _)) => clients::welcome(connection, &room, asked.clone()),
+            Err(error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+                // Who came has gone again.
+                Some(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => {}
+                _ if room.change().await == Changed::Somebody => {}
+                _ => tokio::time::sleep(TRY_AGAIN).await,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::{Asked, Opened, clients, open};
+    use std::io::{Read, Write};
+
+    use boxwood_state::control::{self, Reply, Request};
+    use boxwood_types::BoxState;
+    use boxwood_wire::frame::Kind;
+
+    use crate::output::Outgoing;
+
+    #[tokio::test(flavor = "local")]
+    async fn h3_who_has_come_when_it_closes_is_answered_and_who_comes_later_finds_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("door");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let Opened { door, asked_sender, mut asked } = open(listener).unwrap();
+        drop(asked_sender);
+        let request = control::encode(Kind::Request, &Request::Usage).unwrap();
+        let come = |speaks: bool| {
+            let mut client = UnixStream::connect(&path).unwrap();
+            if speaks {
+                client.write_all(&request).unwrap();
+            }
+            client
+        };
+        let let_in = come(false);
+        tokio::task::yield_now().await;
+        let waits = [come(true), come(true)];
+        let silent = come(false);
+        (&let_in).write_all(&request).unwrap();
+        door.close();
+        assert!(UnixStream::connect(&path).is_err());
+        let mut heard = 0;
+        while let Some(Asked::Request(request, client)) = asked.recv().await {
+            assert_eq!(request, Request::Usage);
+            let refused = Reply::Refused { state: BoxState::Exited, message: "over".into() };
+            client.send(Outgoing::Last(clients::frame(&refused))).await.unwrap();
+            client.closed().await;
+            heard += 1;
+        }
+        assert_eq!(heard, 3);
+        let answer = |mut client: UnixStream| {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).map(|_| answer.contains("over"))
+        };
+        for client in waits.into_iter().chain([let_in]) {
+            assert!(answer(client).unwrap());
+        }
+        assert!((&silent).write_all(&request).is_err(), "it finds out when it asks");
+    }
+}
