@@ -67,10 +67,10 @@ pub(crate) struct Confined<'a> {
 }
 
 /// The steps between fork and exec, by number: the child can't say more.
-const STEPS: [&str; 12] = [
+const STEPS: [&str; 13] = [
     "leaving the terminal",
     "keeping its descriptors from others",
-    "limiting core dumps and descriptors",
+    "forbidding core dumps",
     "dropping its groups",
     "dropping its group",
     "dropping its user",
@@ -80,6 +80,7 @@ const STEPS: [&str; 12] = [
     "forbidding writes to files (Landlock)",
     "supervising the opening of its RAM (seccomp)",
     "handing over the supervision",
+    "limiting its descriptors",
 ];
 
 /// Starts the program. Returns it and the supervision of its RAM's opening.

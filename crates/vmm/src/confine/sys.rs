@@ -63,7 +63,6 @@ fn carry_out(plan: &Plan) -> Step {
     step(1, keep_only(&plan.kept))?;
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     step(2, rustix::process::setrlimit(Resource::Core, none))?;
-    step(2, limit_descriptors())?;
     if let QemuUser::Drop { uid, gid } = plan.user {
         // The raw calls, which change this thread only; the child has no other.
         step(3, set_groups(plan.device.as_ref()))?;
@@ -80,7 +79,8 @@ fn carry_out(plan: &Plan) -> Step {
     step(9, forbid_writing(plan.device.as_ref()))?;
     let listener = step(10, supervise_opening())?;
     step(11, send_descriptor(&plan.report, &listener))?;
-    Ok(())
+    // What its parent has open is in its way until it executes, so after everything that opens something.
+    step(12, limit_descriptors())
 }
 
 /// Closes all descriptors at exec but 0, 1, 2 and these.
