@@ -1,5 +1,6 @@
 //! `pool`: VMs that are restored and exercised before anybody wants a box. Each has a shim of its own and
-//! needs no daemon; a box that is started takes one over, and its replacement is begun at once.
+//! needs no daemon; a box that is started takes one over, and its replacement is begun
+//! when the box has said its first word.
 //!
 //! They are ready for one image, with its root mounted: the one that was asked for last. A box of another
 //! image starts as without a pool, and the pool turns to that image.
