@@ -7,7 +7,6 @@
 
 mod announcer;
 mod clients;
-mod console;
 mod conversation;
 mod descriptors;
 mod door;

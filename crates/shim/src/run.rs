@@ -5,10 +5,9 @@ use std::fs::File;
 use std::io;
 use std::time::Instant;
 
-use boxwood_vmm::{Identity, OomWatch};
+use boxwood_vmm::{Identity, OomWatch, Tail};
 
 use crate::clients::{Caller, Past};
-use crate::console::Console;
 use crate::health::Monitor;
 use crate::output::Sender;
 use crate::sessions::Relays;
@@ -16,7 +15,8 @@ use crate::steps::Steps;
 
 /// One run of a box: from the restore of a VM to its end.
 pub(crate) struct Run {
-    pub(crate) console: Console,
+    /// What the guest's kernel prints. It never reaches the disk, except for its end when a box fails.
+    pub(crate) console: Tail,
     /// The client this run was started for.
     pub(crate) starter: Option<Sender>,
     pub(crate) relays: Relays,
@@ -37,7 +37,7 @@ impl Run {
     /// # Errors
     /// When there are no descriptors left.
     pub(crate) fn begin(began: Instant) -> io::Result<(Run, File)> {
-        let (console, console_end) = Console::open()?;
+        let (console, console_end) = Tail::open()?;
         let run = Run {
             console,
             starter: None,
@@ -49,6 +49,6 @@ impl Run {
             vm: None,
             oom: OomWatch::begin(),
         };
-        Ok((run, console_end))
+        Ok((run, File::from(console_end)))
     }
 }

@@ -42,6 +42,7 @@ pub use error::Error;
 pub use oom::OomWatch;
 pub use process::{Ended, Identity, VmExit, VmStatus};
 pub use restore::{RestoreRequest, restore};
+pub use tail::Tail;
 pub use template::{
     BakeRequest, BootFiles, IdleError, Manifest, MountRequest, Progress, Template, TemplateInfo,
     Templates,

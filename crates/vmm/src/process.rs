@@ -29,8 +29,6 @@ use crate::host;
 use crate::sys::Watched;
 use crate::tail::Tail;
 
-/// How long the last words of a dead QEMU are awaited; they are in a pipe already.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long QEMU's death is awaited when its control connection broke.
 const AFTER_HANG_UP: Duration = Duration::from_secs(1);
 
@@ -126,8 +124,8 @@ async fn reap(
     let _ = ready.readable().await;
     let status = unreaped.wait();
     // All it said is in the pipe by now.
-    let _ = timeout(LAST_WORDS, stderr.closed()).await;
-    sender.send_replace(Some(VmExit { status, words: stderr.last_lines(3) }));
+    stderr.settle().await;
+    sender.send_replace(Some(VmExit { status, words: stderr.last_words(3) }));
 }
 
 /// A child that nobody has waited for. Whatever happens to its task, it is killed and reaped.
@@ -196,7 +194,7 @@ impl Process {
 
     /// What it has said last on its standard error.
     pub(crate) fn words(&self) -> String {
-        self.stderr.last_lines(3)
+        self.stderr.last_words(3)
     }
 
     /// Waits until it has ended and was reaped.

@@ -50,7 +50,7 @@ impl Supervisor {
             self.announcer.counters.add(counter, 1);
             failpoint("shim: vm ended");
         }
-        self.explain(&mut exit);
+        self.explain(&mut exit).await;
         self.record.finished = Some(Moment::now());
         self.record.vmm_pid = None;
         let ran = self.run.running_since.map_or(Duration::ZERO, |since| since.elapsed());
@@ -112,19 +112,20 @@ impl Supervisor {
     }
 
     /// Adds what people need to find out why a box failed.
-    fn explain(&self, exit: &mut ExitRecord) {
+    async fn explain(&mut self, exit: &mut ExitRecord) {
         if let Some(failure) = self.output.log_failure() {
             append(&mut exit.message, &format!("its log is not complete: {failure}"));
         }
         let unexplained = exit.status == ExitStatus::Unknown
             && matches!(exit.reason, ExitReason::VmDied | ExitReason::FailedToStart);
-        let tail = self.run.console.tail();
-        if unexplained && !tail.trim().is_empty() {
+        if !unexplained {
+            return;
+        }
+        self.run.console.settle().await;
+        let last = self.run.console.last_words(3);
+        if !last.is_empty() {
             // Only kept for people; the record has its last lines, too.
-            let _ = std::fs::write(self.dir.console(), &tail);
-            let lines: Vec<&str> = tail.lines().filter(|line| !line.trim().is_empty()).collect();
-            let last = lines[lines.len().saturating_sub(3)..].join(" | ");
-            let last = crate::greeting::shorten(last);
+            let _ = std::fs::write(self.dir.console(), self.run.console.text());
             append(&mut exit.message, &format!("last lines of its console: {last}"));
         }
     }

@@ -32,12 +32,14 @@ where
     F: AsyncFnOnce(&mut UnixStream) -> Result<(), IdleError>,
 {
     place.clear()?;
-    let (console, console_end) = Tail::open().map_err(Error::prepare("a pipe"))?;
+    let (mut console, console_end) = Tail::open().map_err(Error::prepare("a pipe"))?;
     let result = fill(place, request, idle, File::from(console_end)).await;
-    result.map_err(|source| Error::Bake {
+    let Err(source) = result else { return Ok(()) };
+    console.settle().await;
+    Err(Error::Bake {
         shape: request.shape,
         accelerator: request.accelerator,
-        console: console.last_lines(CONSOLE_LINES),
+        console: console.last_words(CONSOLE_LINES),
         source: Box::new(place.explain(source)),
     })
 }

@@ -55,11 +55,13 @@ where
     F: AsyncFnOnce(&mut UnixStream) -> Result<(), IdleError>,
 {
     place.clear()?;
-    let (console, console_end) = Tail::open().map_err(Error::prepare("a pipe"))?;
+    let (mut console, console_end) = Tail::open().map_err(Error::prepare("a pipe"))?;
     let result = fill(place, (base, request), mount, File::from(console_end)).await;
-    result.map_err(|source| Error::Mount {
+    let Err(source) = result else { return Ok(()) };
+    console.settle().await;
+    Err(Error::Mount {
         image: request.image_id.to_owned(),
-        console: console.last_lines(CONSOLE_LINES),
+        console: console.last_words(CONSOLE_LINES),
         source: Box::new(place.explain(source)),
     })
 }
