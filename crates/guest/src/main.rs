@@ -77,6 +77,7 @@ fn main() {
 fn boot() -> Result<Guest, Fault> {
     boot::inheritance()?;
     boot::mounts::first()?;
+    boot::memory()?;
     let uevents = Uevents::open()?;
     boot::modules::load_all(Path::new("/modules"))?;
     let port = Port::new(boot::port::open(&uevents)?);

@@ -8,6 +8,8 @@ pub(crate) mod port;
 pub(crate) mod uevents;
 pub(crate) mod warm;
 
+use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
@@ -36,6 +38,20 @@ pub(crate) fn interval_timer() -> Result<(), Fault> {
         // A kernel that is locked down lets nobody at ports; its boxes idle less well.
         Ok(()) | Err(Errno::PERM | Errno::NOSYS) => Ok(()),
         Err(errno) => Err(errno).step("stop the interval timer"),
+    }
+}
+
+/// Lets boxes use all their memory. After it had to mix pages of different kinds, the kernel wants 2 MiB
+/// more of each zone free, for the sake of huge pages (`Documentation/admin-guide/sysctl/vm.rst`,
+/// `watermark_boost_factor`). A small box has less than that altogether: its processes are killed in
+/// vain, and PID 1 finds no memory when nobody else is left.
+pub(crate) fn memory() -> Result<(), Fault> {
+    match fs::write("/proc/sys/vm/watermark_boost_factor", "0") {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).step("have no memory kept for huge pages")
+        }
+        // Kernels before 5.0 keep none.
+        _ => Ok(()),
     }
 }
 
