@@ -77,6 +77,7 @@ fn main() {
 fn boot() -> Result<Guest, Fault> {
     boot::inheritance()?;
     boot::mounts::first()?;
+    boot::timer::check()?;
     boot::memory()?;
     let uevents = Uevents::open()?;
     boot::modules::load_all(Path::new("/modules"))?;

@@ -10,6 +10,7 @@ use boxwood_shim::greeting;
 use boxwood_state::{BoxSpec, TemplateRef};
 use boxwood_types::Shape;
 use boxwood_vmm::{BakeRequest, Engine, Template, Templates};
+use boxwood_wire::console::MISTIMED;
 use tokio::net::UnixStream;
 
 use crate::{Error, Locations, Runtime};
@@ -63,6 +64,9 @@ impl fmt::Display for Progress {
                 boxwood_vmm::Progress::Rebaking { reason } => {
                     write!(f, "baking the template again: {reason}")
                 }
+                boxwood_vmm::Progress::Retrying => f.write_str(
+                    "this busy host made the guest measure its timer wrongly: booting it again",
+                ),
                 boxwood_vmm::Progress::Baked { took } => {
                     write!(f, "baked the template in {:.1} s", took.as_secs_f64())
                 }
@@ -143,8 +147,15 @@ impl Runtime {
         let boot = assets.boot_files();
         let within = BakeRequest::WITHIN;
         let mark = greeting::mark().map_err(Error::Random)?;
-        let request =
-            BakeRequest { engine: &engine, accelerator, boot: &boot, shape, mark: mark.0, within };
+        let request = BakeRequest {
+            engine: &engine,
+            accelerator,
+            boot: &boot,
+            shape,
+            mark: mark.0,
+            again_if: Some(MISTIMED),
+            within,
+        };
         let idle = async |channel: &mut UnixStream| {
             let idle = greeting::wait_idle(channel, mark).await;
             idle.map_err(|error| -> boxwood_vmm::IdleError { Box::new(error) })

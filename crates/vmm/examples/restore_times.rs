@@ -41,6 +41,7 @@ async fn main() -> Result<()> {
     };
     let request = BakeRequest {
         mark: [0; 16],
+        again_if: None,
         engine: &engine,
         accelerator: verdict.accelerator,
         boot: &boot,

@@ -114,6 +114,7 @@ impl Guinea {
     pub(crate) fn request(&self) -> BakeRequest<'_> {
         BakeRequest {
             mark: [0; 16],
+            again_if: None,
             engine: &self.engine,
             accelerator: Accelerator::Tcg,
             boot: &self.boot,

@@ -9,8 +9,11 @@
 //! 3. [`frame`]: a stream names its service by port number and then carries frames.
 //! 4. [`message`]: the frames that are not plain bytes.
 //!
+//! Before there is a channel, there is the [`console`].
+//!
 //! Each side takes the other for hostile: every length is bounded before it allocates.
 
+pub mod console;
 pub mod frame;
 pub mod message;
 pub mod mux;

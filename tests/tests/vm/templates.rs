@@ -240,9 +240,25 @@ fn a_busy_host_does_not_hinder_a_bake() {
     let cpus = std::thread::available_parallelism().unwrap().get();
     let loads: Vec<Running> =
         (0..cpus).map(|_| lab.program("sh").args(["-c", "while :; do :; done"]).spawn()).collect();
-    let run = lab.run(["-m", "128m", "busybox", "echo", "hi"]).output();
+    let runs = ["120m", "124m", "128m", "132m"].map(|memory| {
+        lab.run(["-m", memory, "busybox", "cat", "/proc/timer_list"]).output().exits(0)
+    });
     drop(loads);
-    run.exits(0).prints("hi\n");
+    // Whatever the kernel has measured: who sleeps for a second sleeps for a second.
+    for run in runs {
+        let hertz = timer_hertz(&run.text());
+        assert!((hertz / 62.5e6 - 1.0).abs() < 0.002, "the timer is taken to run at {hertz} Hz");
+    }
+}
+
+/// How fast the kernel takes a CPU's timer to be (`kernel/time/timer_list.c`).
+fn timer_hertz(list: &str) -> f64 {
+    let (_, timer) = list.split_once("Clock Event Device: lapic\n").expect("a CPU has a timer");
+    let value = |name: &str| -> f64 {
+        let line = timer.lines().find_map(|line| line.trim().strip_prefix(name)).unwrap();
+        line.trim().parse().unwrap()
+    };
+    value("mult:") * 1e9 / value("shift:").exp2()
 }
 
 #[test]

@@ -5,6 +5,7 @@ pub(crate) mod disks;
 pub(crate) mod modules;
 pub(crate) mod mounts;
 pub(crate) mod port;
+pub(crate) mod timer;
 pub(crate) mod uevents;
 pub(crate) mod warm;
 

@@ -91,6 +91,7 @@ async fn template(
     let shape = Shape::default();
     let request = BakeRequest {
         mark: [0; 16],
+        again_if: None,
         engine,
         accelerator,
         boot: &assets.boot_files(),

@@ -8,6 +8,7 @@
 //! DIR/KEY/manifest.json  what it was made with, and digests of the others
 //! DIR/KEY/verified       that they were checked since the host booted
 //! DIR/KEY.lock           held while one is baked or removed
+//! DIR/booting.lock       held while a guest boots: one at a time measures its clock best
 //! DIR/KEY.new            one that is being baked, or that a killed baker left
 //! ```
 //!
@@ -75,6 +76,8 @@ pub struct BakeRequest<'a> {
     pub shape: Shape,
     /// What the guest is given to keep, by who waits until it is idle: a secret of its memory.
     pub mark: [u8; 16],
+    /// The words with which a guest that ends asks for another to be booted.
+    pub again_if: Option<&'a str>,
     /// For a VM that is alive and wedged: how long baking may take. [`BakeRequest::WITHIN`] is the
     /// default of the contract (H4).
     pub within: Duration,
@@ -97,6 +100,8 @@ pub enum Progress {
         /// What is wrong with it.
         reason: String,
     },
+    /// Its guest has found its kernel's measurements to be wrong, so another is booted.
+    Retrying,
     /// It is ready.
     Baked {
         /// How long that took.
@@ -192,7 +197,7 @@ impl Templates {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Template, Error>
     where
-        F: AsyncFnOnce(&mut UnixStream) -> Result<(), IdleError>,
+        F: AsyncFn(&mut UnixStream) -> Result<(), IdleError>,
     {
         let binding = Binding::of(request)?;
         let key = binding.key();
@@ -210,7 +215,9 @@ impl Templates {
         let start = std::time::Instant::now();
         // It takes seconds anyway, and this finds what others have left, too.
         self.sweep()?;
-        bake::bake(&self.place(binding), request, idle).await?;
+        let booting = lock::take(&self.dir.join("booting.lock"), || ()).await?;
+        bake::bake_until_it_boots(&self.place(binding), request, idle, progress).await?;
+        drop(booting);
         let template = self.get(&key.to_string()).await?;
         drop(lock);
         progress(Progress::Baked { took: start.elapsed() });
