@@ -12,9 +12,10 @@ use std::path::Path;
 use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::net::UnixStream;
 
-use super::freeze::{CONSOLE_LINES, Fresh, Made, Place, Running, blocking};
+use super::freeze::{CONSOLE_LINES, Fresh, Made, Place, Running};
 use super::manifest::Binding;
 use super::{BakeRequest, IdleError};
+use crate::blocking::blocking;
 use crate::command::{self, BOX_DISK_BYTES, DiskDurability, IMAGE_DISK_BYTES, Start};
 use crate::confine::QemuUser;
 use crate::disk::Disk;
