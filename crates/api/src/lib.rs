@@ -9,7 +9,9 @@ mod error;
 mod exec;
 mod images;
 mod metrics;
+mod pool;
 mod prune;
+mod snapshots;
 mod stats;
 mod strict;
 mod system;
@@ -25,7 +27,12 @@ pub use images::{
     DeleteImage, ImageInfo, ImageList, ImportImage, LoadedImage, LoadedImages, RemovedImage,
 };
 pub use metrics::{Bucket, Histogram, Metric, Metrics};
+pub use pool::{Pool, PoolFailure, PoolShape, PoolVm, SetPool};
 pub use prune::{PruneAll, Pruned};
+pub use snapshots::{
+    CreateSnapshot, ForkBox, Forked, ImportSnapshot, ImportedSnapshot, RestoreSnapshot,
+    SnapshotInfo, SnapshotList, SnapshotSource,
+};
 pub use stats::{BoxProcess, BoxProcesses, BoxStats, StatsOf, Usage};
 pub use system::{Health, Version};
 pub use templates::{TemplateInfo, TemplateList};
@@ -34,6 +41,8 @@ pub use templates::{TemplateInfo, TemplateList};
 pub const STREAM: &str = "boxwood-stream";
 /// What a body is that consists of frames.
 pub const FRAMES: &str = "application/vnd.boxwood.frames";
+/// What a body is that is an exported snapshot (RFC 8878).
+pub const SNAPSHOT: &str = "application/zstd";
 /// What a body is that consists of lines, each of them JSON.
 pub const LINES: &str = "application/x-ndjson";
 /// The header of a request to create that may be sent twice and is done once.

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use anyhow::{anyhow, bail};
 use boxwood_api::{ErrorKind, TerminalSize};
 use boxwood_client::{Client, Host, Secrets};
-use boxwood_types::{ExitStatus, WindowSize};
+use boxwood_types::{ExitReason, ExitStatus, WindowSize};
 
-use crate::{REFUSED, Verb, complain, verbs, wait_for};
+use crate::{REFUSED, Verb, client, complain, shown, verbs, wait_for};
 
 /// Runs a verb against the daemon there.
 pub(crate) fn run(host: Host, verb: Verb) -> anyhow::Result<ExitCode> {
@@ -48,6 +48,10 @@ pub(crate) fn run(host: Host, verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::Metrics(args) => verbs::metrics::remote(&args, client).await,
             Verb::Prune(args) => verbs::prune::remote(&args, client).await,
             Verb::Template(args) => verbs::template::remote(&args, client).await,
+            Verb::Snapshot(args) => verbs::snapshot::remote(&args, client).await,
+            Verb::Pool(args) => verbs::pool::remote(&args, client).await,
+            Verb::Restore(args) => verbs::restore::restore_there(&args, client).await,
+            Verb::Fork(args) => verbs::restore::fork_there(&args, client).await,
             // These are about the host they are run on.
             _ => bail!("this verb can't be asked of a daemon: run it on that host, without --host"),
         }
@@ -80,12 +84,18 @@ pub(crate) fn known(ended: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode>
 
 /// What Boxwood could not do, with the exit code that a box's failed start has.
 pub(crate) fn refused(error: boxwood_client::Error) -> ExitCode {
-    let code = match &error {
-        boxwood_client::Error::Refused(problem) => problem.exit.as_ref().map(|exit| exit.code),
+    let exit = match &error {
+        boxwood_client::Error::Refused(problem) => problem.exit.clone().map(shown::exit),
         _ => None,
     };
-    complain(&error.into());
-    ExitCode::from(code.unwrap_or(REFUSED))
+    match exit {
+        // In the same words as here.
+        Some(exit) if exit.reason != ExitReason::Exited => client::tell_end(&exit),
+        exit => {
+            complain(&error.into());
+            ExitCode::from(exit.map_or(REFUSED, |exit| exit.code))
+        }
+    }
 }
 
 /// Texts, which JSON can carry.

@@ -3,6 +3,8 @@
 //! Each request has a connection of its own. What the daemon answers is plain data of
 //! [`boxwood_api`]; streams carry the frames of docs/protocol.md.
 
+mod captures;
+mod download;
 mod error;
 mod host;
 mod lines;
@@ -10,6 +12,7 @@ mod request;
 mod stream;
 mod verbs;
 
+pub use download::Download;
 pub use error::Error;
 pub use host::{Host, HostError, Secrets};
 pub use lines::Lines;

@@ -1,4 +1,5 @@
-//! What can be asked of a daemon: one function for each operation of docs/openapi.json.
+//! What can be asked of a daemon: one function for each operation of docs/openapi.json. Those of snapshots and of
+//! the pool are in `captures`.
 
 use std::fmt::Write as _;
 
@@ -21,7 +22,7 @@ pub trait Query: Serialize {}
 impl<T: Serialize> Query for T {}
 
 /// A path whose one name is made safe.
-fn path(before: &str, name: &str, after: &str) -> String {
+pub(crate) fn path(before: &str, name: &str, after: &str) -> String {
     let mut path = before.to_owned();
     for byte in name.bytes() {
         match byte {
@@ -34,13 +35,13 @@ fn path(before: &str, name: &str, after: &str) -> String {
     path + after
 }
 
-fn with(path: String, query: &impl Query) -> Result<String, Error> {
+pub(crate) fn with(path: String, query: &impl Query) -> Result<String, Error> {
     let query = serde_html_form::to_string(query);
     let query = query.map_err(|error| Error::Stream(std::io::Error::other(error)))?;
     Ok(if query.is_empty() { path } else { format!("{path}?{query}") })
 }
 
-fn of_box(name: &str, verb: &str) -> String {
+pub(crate) fn of_box(name: &str, verb: &str) -> String {
     path("/v1/boxes/", name, verb)
 }
 
@@ -48,11 +49,11 @@ fn of_exec(id: &str, verb: &str) -> String {
     path("/v1/exec/", id, verb)
 }
 
-fn get(path: impl Into<String>) -> Asked {
+pub(crate) fn get(path: impl Into<String>) -> Asked {
     Asked::plain(Method::GET, path)
 }
 
-fn post(path: impl Into<String>) -> Asked {
+pub(crate) fn post(path: impl Into<String>) -> Asked {
     Asked::plain(Method::POST, path)
 }
 

@@ -78,3 +78,21 @@ where
     let handle = Handle::current();
     blocking(move || handle.block_on(work())).await
 }
+
+/// The same for what is given up when the client goes, as a command is by Ctrl-C: at the next step at which it
+/// waits for something.
+pub(crate) async fn while_wanted<T, F>(
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, ApiError>>,
+{
+    let gone = CancellationToken::new();
+    let _client = gone.clone().drop_guard();
+    to_the_end(move || async move {
+        let done = gone.run_until_cancelled_owned(work()).await;
+        done.unwrap_or_else(|| Err(ApiError::internal("the client has gone")))
+    })
+    .await
+}

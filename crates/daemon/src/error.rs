@@ -59,6 +59,11 @@ impl ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Stopping, message)
     }
 
+    /// What it says.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// A box ended before its command ran.
     pub(crate) fn not_started(exit: Exit) -> Self {
         let message = exit.message.clone().unwrap_or_else(|| exit.reason.clone());
@@ -76,11 +81,13 @@ impl From<Error> for ApiError {
         let (status, kind) = match &error {
             Error::State(error) => return ApiError::from_state(error),
             Error::Image(error) => return ApiError::from_image(error),
+            Error::Vmm(error) => return ApiError::from_vmm(error),
             Error::BadEnv(_)
             | Error::BadImageEnv(_)
             | Error::BadWorkdir(_)
             | Error::BadHealth(_)
-            | Error::BadHostname(_) => (StatusCode::BAD_REQUEST, Kind::BadRequest),
+            | Error::BadHostname(_)
+            | Error::PoolTooLarge { .. } => (StatusCode::BAD_REQUEST, Kind::BadRequest),
             Error::WrongState { .. } | Error::Refused { .. } | Error::Owned { .. } => {
                 (StatusCode::CONFLICT, Kind::WrongState)
             }
@@ -90,6 +97,8 @@ impl From<Error> for ApiError {
             | Error::RestartAndRemove
             | Error::RestartOfRemoved { .. }
             | Error::TooManyCpus { .. }
+            | Error::TooManyLayers { .. }
+            | Error::ImageOfSnapshot { .. }
             | Error::TooMuchMemory { .. } => (StatusCode::CONFLICT, Kind::Conflict),
             Error::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Kind::TooLarge),
             Error::NoAnswer { .. } => (StatusCode::SERVICE_UNAVAILABLE, Kind::NoAnswer),
@@ -102,10 +111,25 @@ impl From<Error> for ApiError {
 impl ApiError {
     fn from_state(error: &StateError) -> Self {
         let (status, kind) = match error {
-            StateError::NoSuchBox(_) => (StatusCode::NOT_FOUND, ErrorKind::NotFound),
-            StateError::NameTaken { .. } | StateError::SameName(_) | StateError::Ambiguous(_) => {
-                (StatusCode::CONFLICT, ErrorKind::Conflict)
+            StateError::NoSuchBox(_) | StateError::NoSuchSnapshot(_) => {
+                (StatusCode::NOT_FOUND, ErrorKind::NotFound)
             }
+            StateError::NameTaken { .. }
+            | StateError::SnapshotTaken(_)
+            | StateError::SameName(_)
+            | StateError::Ambiguous(_) => (StatusCode::CONFLICT, ErrorKind::Conflict),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Internal),
+        };
+        ApiError::new(status, kind, chain(error))
+    }
+
+    fn from_vmm(error: &vmm::Error) -> Self {
+        let (status, kind) = match error {
+            vmm::Error::NoArchive { .. } => (StatusCode::BAD_REQUEST, ErrorKind::BadRequest),
+            // With its disk alone, or on another host, it may do.
+            vmm::Error::Foreign { .. }
+            | vmm::Error::DiskAlone { .. }
+            | vmm::Error::TooManyCaptures { .. } => (StatusCode::CONFLICT, ErrorKind::Conflict),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Internal),
         };
         ApiError::new(status, kind, chain(error))
@@ -142,13 +166,20 @@ impl From<vmm::Error> for ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let ApiError { status, kind, message, exit } = self;
+impl From<ApiError> for Problem {
+    fn from(error: ApiError) -> Self {
+        let ApiError { kind, message, exit, .. } = error;
         // What others named must not break a line of somebody's log.
         let message: String =
             message.chars().take(MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let body = ErrorBody { error: Problem { kind, message, exit } };
+        Problem { kind, message, exit }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status;
+        let body = ErrorBody { error: self.into() };
         let mut response = (status, crate::extract::json(&body)).into_response();
         if status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer");

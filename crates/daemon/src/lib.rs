@@ -11,6 +11,7 @@ mod app;
 mod auth;
 mod connection;
 mod convert;
+mod download;
 mod error;
 mod execs;
 mod extract;

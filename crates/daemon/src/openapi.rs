@@ -27,6 +27,8 @@ use crate::routes as all;
         (name = "boxes", description = "MicroVMs, each running one image"),
         (name = "exec", description = "Commands beside a box's own"),
         (name = "images", description = "What boxes are made of"),
+        (name = "snapshots", description = "Boxes as they were at one moment"),
+        (name = "pool", description = "VMs that wait for boxes"),
         (name = "templates", description = "What boxes start from"),
         (name = "system", description = "The daemon itself")
     )
@@ -63,6 +65,14 @@ fn both() -> (Router<App>, OpenApi) {
         .routes(routes!(all::images::list, all::images::load))
         .routes(routes!(all::images::import))
         .routes(routes!(all::images::delete))
+        .routes(routes!(all::snapshots::capture))
+        .routes(routes!(all::snapshots::list, all::carry::import))
+        .routes(routes!(all::snapshots::get, all::snapshots::delete))
+        .routes(routes!(all::snapshots::verify))
+        .routes(routes!(all::carry::export))
+        .routes(routes!(all::restore::restore))
+        .routes(routes!(all::restore::fork))
+        .routes(routes!(all::pool::get, all::pool::set))
         .routes(routes!(all::templates::list))
         .routes(routes!(all::templates::delete))
         .routes(routes!(all::system::health))

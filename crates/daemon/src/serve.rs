@@ -236,7 +236,7 @@ async fn answer(
 }
 
 /// Says a line on standard error, where a service manager keeps it.
-fn complain(text: &str) {
+pub(crate) fn complain(text: &str) {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     // In one piece; where it can't be written there is nobody to tell.
     let _ = io::stderr().lock().write_all(format!("boxwood: {text}\n").as_bytes());

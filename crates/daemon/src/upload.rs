@@ -1,5 +1,6 @@
 //! A body as something that blocks while it is read: archives are read on a thread of their own, a few
-//! pieces behind the client, never as a whole. Called by `routes::images`.
+//! pieces behind the client, never as a whole. Called by `routes::images` and
+//! `routes::carry`.
 
 use std::io::{self, Read};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use hyper::body::{Buf, Bytes};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
+use crate::app::{App, blocking};
 use crate::error::ApiError;
 
 /// Pieces that wait for the reader.
@@ -26,8 +28,24 @@ pub(crate) struct Upload {
     piece: Bytes,
 }
 
+/// Reads a body while it comes.
+pub(crate) async fn uploaded<T: Send + 'static>(
+    app: &App,
+    body: Body,
+    read: impl FnOnce(App, Upload) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let (archive, pump) = stream(body, app.ending.due.clone());
+    let own = app.clone();
+    let (read, pumped) = tokio::join!(blocking(move || read(own, archive)), pump);
+    // Where the body broke off, that is why it could not be used.
+    match (read, pumped) {
+        (Err(_), Err(why)) => Err(why),
+        (read, _) => read,
+    }
+}
+
 /// A body's reader, and what feeds it until the body has ended or nobody reads it any more.
-pub(crate) fn stream(
+fn stream(
     body: Body,
     due: CancellationToken,
 ) -> (Upload, impl Future<Output = Result<(), ApiError>>) {

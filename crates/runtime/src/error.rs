@@ -4,7 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use boxwood_types::{BoxId, BoxName, BoxState, ByteSize};
+use boxwood_state::ExitRecord;
+use boxwood_types::{BoxId, BoxName, BoxState, ByteSize, ExitStatus};
 
 /// Everything that can go wrong above a box's own life.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +149,19 @@ pub enum Error {
         /// The box.
         id: BoxId,
     },
+    /// The box has ended, and nobody can read how.
+    #[error(
+        "box {} has ended {}, which could not be written down: {why}; later commands take its result for \
+         unknown", id.short(), how(end)
+    )]
+    EndUnwritten {
+        /// The box.
+        id: BoxId,
+        /// How it ended.
+        end: Box<ExitRecord>,
+        /// Why that was not written.
+        why: String,
+    },
     /// The shim is there and does not answer in time, so nobody knows what it does.
     #[error(
         "box {} did not answer within {} s: nothing of it was touched; look at its shim (pid {}) \
@@ -229,6 +243,13 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+fn how(end: &ExitRecord) -> String {
+    match end.status {
+        ExitStatus::Unknown => "with an unknown result".to_owned(),
+        ExitStatus::Code(_) | ExitStatus::Signal(_) => format!("with code {}", end.code),
+    }
 }
 
 fn pid(pid: Option<u32>) -> String {

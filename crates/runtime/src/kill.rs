@@ -41,7 +41,7 @@ impl Runtime {
             None => return Err(Error::ShimLost { id: listed.spec.id.clone() }),
         }
         if signal == Signal::KILL {
-            match self.ask_and_wait(&listed.dir, &Request::Wait, LEAVE).await {
+            match self.ask_and_see(&listed.dir, &Request::Wait, LEAVE).await {
                 // A box that is removed at its end leaves no record; it did end.
                 Ok(_) | Err(Error::ShimLost { .. }) => {}
                 Err(error) => return Err(error),

@@ -62,7 +62,7 @@ pub use list::Listed;
 pub use locations::Locations;
 pub use logs::{Logs, LogsRequest};
 pub use metrics::{CONTENT_TYPE as METRICS_TYPE, Metrics, PREFIX as METRICS_PREFIX};
-pub use pool::PoolRequest;
+pub use pool::{Pool, PoolRequest};
 pub use prepare::{Prepared, Progress, Start};
 pub use prune::{Prune, Pruned};
 pub use remove::Force;

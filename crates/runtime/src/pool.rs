@@ -16,8 +16,10 @@ use std::time::Duration;
 use boxwood_setup::BlankDisk;
 use boxwood_shim as shim;
 use boxwood_state::clock::Moment;
-use boxwood_state::{BoxDir, ImageRef, Member, MemberRequest, MemberSpec, PoolShape, failpoint};
-use boxwood_types::{BoxId, Shape};
+use boxwood_state::{
+    BoxDir, ImageRef, Member, MemberRequest, MemberSpec, PoolFailure, PoolShape, failpoint,
+};
+use boxwood_types::{BoxId, Shape, chain};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::pipe::PipeFlags;
 use tokio::io::{AsyncReadExt, Interest};
@@ -44,6 +46,17 @@ pub struct PoolRequest {
     pub count: u32,
     /// The image they are ready for.
     pub image: String,
+}
+
+/// A pool as it is.
+#[derive(Debug)]
+pub struct Pool {
+    /// What is wanted.
+    pub wanted: Vec<PoolShape>,
+    /// The VMs that wait, the oldest first.
+    pub members: Vec<Member>,
+    /// Why it could not be filled when that was last tried, if so.
+    pub failure: Option<PoolFailure>,
 }
 
 /// A VM that waits, and that nobody else can claim any more.
@@ -105,7 +118,7 @@ impl Runtime {
             let ready = ask(&member, &MemberRequest::Wait);
             let ready = tokio::time::timeout(READY, ready).await;
             if !matches!(ready, Ok(Ok(()))) {
-                return Err(Error::NotWarm { why: complaint(&member) });
+                return Err(Error::NotWarm { why: self.complaint(&member) });
             }
         }
         let _alone = self.home.pool_lock()?;
@@ -116,10 +129,23 @@ impl Runtime {
     ///
     /// # Errors
     /// When it can't be read.
-    pub fn pool(&self) -> Result<(Vec<PoolShape>, Vec<Member>), Error> {
+    pub fn pool(&self) -> Result<Pool, Error> {
         let mut members = self.home.members()?;
         members.retain(Member::is_alive);
-        Ok((self.home.pool_config()?.shapes, members))
+        let (wanted, failure) = (self.home.pool_config()?.shapes, self.home.pool_failure()?);
+        Ok(Pool { wanted, members, failure })
+    }
+
+    /// The last thing a member's shim has said.
+    fn complaint(&self, member: &Member) -> String {
+        // Its directory goes with it.
+        if let Ok(Some(failure)) = self.home.pool_failure()
+            && failure.time >= member.spec.created
+        {
+            return failure.message;
+        }
+        let said = std::fs::read_to_string(member.complaints()).unwrap_or_default();
+        said.lines().last().unwrap_or("it ended without a word").chars().take(400).collect()
     }
 
     /// A VM that waits for a box of this image and shape, if there is one.
@@ -169,7 +195,9 @@ impl Runtime {
             Ok(())
         };
         // It is for later boxes; this one starts without.
-        let _ = turned();
+        if let Err(error) = turned() {
+            self.home.note_pool_failure(&chain(&error));
+        }
     }
 
     /// Starts what is missing, with the pool's lock held. Returns what was started, and what is too much.
@@ -213,7 +241,10 @@ impl Runtime {
             let failed = |source| Error::Spawn { id: spec.id.clone(), source };
             let template = &spec.template;
             let path = template.store.join(&template.key).join("disk");
-            let mounted = File::open(&path).map_err(failed)?;
+            let mounted = File::open(&path).map_err(|source| {
+                let path = path.clone();
+                Error::Io { action: "open", path, source }
+            })?;
             let blank = BlankDisk::of_template(path, mounted)?;
             let mut options = File::options();
             options.read(true).write(true).create_new(true);
@@ -271,12 +302,6 @@ fn member_spec(image: &str, shape: Shape, prepared: &Prepared) -> Result<MemberS
     })
 }
 
-/// The last thing a member's shim has said.
-fn complaint(member: &Member) -> String {
-    let said = std::fs::read_to_string(member.complaints()).unwrap_or_default();
-    said.lines().last().unwrap_or("it ended without a word").chars().take(400).collect()
-}
-
 impl Seat {
     /// Makes the VM the box's. If it has gone meanwhile, the box gets a disk, to be started as any other.
     pub(crate) fn take(
@@ -294,9 +319,10 @@ impl Seat {
             make_disk(dir, &self.blank)?;
         }
         // Its replacement, whether it was good or not; that this fails harms no box.
-        let replacement = self.replace().ok();
+        let home = &self.runtime.home;
+        let replacement = self.replace().inspect_err(|error| home.note_pool_failure(&chain(error)));
         Ok(match claimed {
-            Ok(()) => Seated::Yes(replacement),
+            Ok(()) => Seated::Yes(replacement.ok()),
             Err(_) => Seated::No,
         })
     }
@@ -320,8 +346,14 @@ impl Runtime {
     /// starts with the verb `refill`.
     ///
     /// # Errors
-    /// When a VM could not be begun. The next claim makes up for it.
+    /// When a VM could not be begun, which [`pool`](Self::pool) tells from then on. The next claim makes up for it.
     pub fn refill(&self, claimed: &MemberSpec) -> Result<(), Error> {
+        let refilled = self.make_up_for(claimed);
+        // Whoever began this does not wait for it.
+        refilled.inspect_err(|error| self.home.note_pool_failure(&chain(error)))
+    }
+
+    fn make_up_for(&self, claimed: &MemberSpec) -> Result<(), Error> {
         let _alone = self.home.pool_lock()?;
         let config = self.home.pool_config()?;
         let Some(one) = config.shapes.iter().find(|one| one.shape == claimed.shape) else {

@@ -11,7 +11,7 @@ use boxwood_state::{
     AfterExit, BoxSpec, Client, Fresh, Snapshot, SnapshotInfo, SnapshotMade, SnapshotPart,
     SnapshotRef, Text, failpoint,
 };
-use boxwood_types::{BoxId, BoxName, RestartPolicy};
+use boxwood_types::{BoxId, BoxName, NameError, RestartPolicy};
 use boxwood_vmm::snapshot::{Frozen, layer, lend_memory, link_or_copy};
 use boxwood_vmm::{Engine, make_overlay};
 
@@ -49,6 +49,21 @@ impl RestoreRequest {
     /// What is wrong with it, in one line.
     pub fn check(&self) -> Result<(), Error> {
         check_env(&self.env)
+    }
+
+    /// What so many children of a fork are to have: of several, each has its number behind its name.
+    ///
+    /// # Errors
+    /// When that makes a name too long.
+    pub fn numbered(&self, number: u16) -> Result<Vec<RestoreRequest>, NameError> {
+        let child = |n| {
+            let name = match &self.name {
+                Some(name) if number > 1 => Some(format!("{name}-{n}").parse()?),
+                other => other.clone(),
+            };
+            Ok(RestoreRequest { name, ..self.clone() })
+        };
+        (1..=number).map(child).collect()
     }
 }
 

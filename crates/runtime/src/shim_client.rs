@@ -24,6 +24,14 @@ pub enum FromShim {
     Stderr(Vec<u8>),
 }
 
+/// The end of a box, as its shim tells it.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    pub(crate) exit: ExitRecord,
+    /// Why it is not written down, if so.
+    pub(crate) unwritten: Option<String>,
+}
+
 /// The receiving half of a connection to a shim.
 #[derive(Debug)]
 pub struct ShimReader {
@@ -116,11 +124,14 @@ impl ShimReader {
     }
 
     /// Waits for the word that the box, or its main if that was asked for, has ended. `None` when the shim hung up without it.
-    pub(crate) async fn ended(&mut self) -> Result<Option<ExitRecord>, Error> {
+    pub(crate) async fn ended(&mut self) -> Result<Option<Heard>, Error> {
         loop {
             match self.next().await? {
-                Some(FromShim::Reply(Reply::Ended { exit } | Reply::Result { exit })) => {
-                    return Ok(Some(exit));
+                Some(FromShim::Reply(Reply::Ended { exit, unwritten })) => {
+                    return Ok(Some(Heard { exit, unwritten }));
+                }
+                Some(FromShim::Reply(Reply::Result { exit })) => {
+                    return Ok(Some(Heard { exit, unwritten: None }));
                 }
                 Some(FromShim::Reply(Reply::Refused { state, message })) => {
                     return Err(Error::Refused { id: self.id.clone(), state, message });

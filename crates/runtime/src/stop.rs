@@ -14,7 +14,8 @@ impl Runtime {
     /// A box that does not run is left as it is: that is `None`.
     ///
     /// # Errors
-    /// When its shim can't be asked, or ends without a word.
+    /// When its shim can't be asked, or ends without a word; and when the box has ended, and that could not be
+    /// written down.
     pub async fn stop(
         &self,
         listed: &Listed,
@@ -27,6 +28,6 @@ impl Runtime {
         let request = Request::Stop { signal, grace_ms };
         let grace = Duration::from_millis(grace_ms.unwrap_or(listed.spec.stop.grace_ms));
         let within = grace.min(FOR_EVER) + LEAVE;
-        self.ask_and_wait(&listed.dir, &request, within).await.map(Some)
+        self.ask_and_see(&listed.dir, &request, within).await.map(Some)
     }
 }

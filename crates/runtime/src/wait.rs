@@ -6,6 +6,7 @@ use boxwood_state::control::Request;
 use boxwood_state::{BoxDir, ExitRecord, failpoint};
 use boxwood_types::BoxState;
 
+use crate::shim_client::Heard;
 use crate::{Error, Listed, Runtime, shim_client};
 
 /// For who waits for a box to end by itself: a year.
@@ -102,16 +103,42 @@ impl Runtime {
         request: &Request,
         within: Duration,
     ) -> Result<ExitRecord, Error> {
+        self.ask_and_hear(dir, request, within).await.map(|heard| heard.exit)
+    }
+
+    /// The same for who leaves an end behind that others are to find: one that they will not is an error.
+    pub(crate) async fn ask_and_see(
+        &self,
+        dir: &BoxDir,
+        request: &Request,
+        within: Duration,
+    ) -> Result<ExitRecord, Error> {
+        let Heard { exit, unwritten } = self.ask_and_hear(dir, request, within).await?;
+        match unwritten {
+            Some(why) => {
+                Err(Error::EndUnwritten { id: dir.id().clone(), end: Box::new(exit), why })
+            }
+            None => Ok(exit),
+        }
+    }
+
+    async fn ask_and_hear(
+        &self,
+        dir: &BoxDir,
+        request: &Request,
+        within: Duration,
+    ) -> Result<Heard, Error> {
         let ended = async {
             let asked = shim_client::ask(dir, request).await?;
             failpoint("end: shim asked");
             if let Some((mut reader, _writer)) = asked
-                && let Some(exit) = reader.ended().await?
+                && let Some(heard) = reader.ended().await?
             {
-                return Ok(exit);
+                return Ok(heard);
             }
             // The shim hung up, so it has written the end down or has died; its lock tells when.
-            self.end_without_shim(dir).await
+            let exit = self.end_without_shim(dir).await?;
+            Ok(Heard { exit, unwritten: None })
         };
         in_time(dir, within, ended).await
     }

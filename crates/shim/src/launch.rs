@@ -103,6 +103,7 @@ pub(crate) async fn launch_with(
         patience: door.size() / 2,
         asker: None,
         capturing: None,
+        unwritten: None,
         remake: inherited.remake,
         announcer,
         run,

@@ -75,16 +75,19 @@ pub(crate) async fn wait(home: &Path, id: &BoxId, warmth: Warmth) -> Result<(), 
     let listener = UnixListener::from_std(listener).map_err(system("listen"))?;
     let (run, console) = Run::begin(Instant::now()).map_err(system("open the console"))?;
     let failed = |why: String| LaunchError::System("make a warm box", io::Error::other(why));
-    let mut restored = restore(&member.0, console).await.map_err(failed)?;
-    failpoint("warm: vm restored");
-    exercise(&mut restored).await.map_err(failed)?;
-    failpoint("warm: exercised");
-    member.0.make_ready()?;
+    let made = make(&member.0, console).await.map_err(failed);
+    // Who started this shim has gone.
+    let mut restored = made.inspect_err(|error| opened.note_pool_failure(&chain(error)))?;
+    opened.forget_pool_failure();
     failpoint("warm: ready");
     let claimed = tokio::select! {
         claimed = claimed(&listener) => claimed,
         // Nobody is waiting for it.
-        _ = restored.vm.exited() => return Err(failed("its VM has ended".to_owned())),
+        _ = restored.vm.exited() => {
+            let error = failed("its VM has ended".to_owned());
+            opened.note_pool_failure(&chain(&error));
+            return Err(error);
+        }
         () = told.stop() => None,
     };
     drop(listener);
@@ -138,6 +141,16 @@ impl Drop for Leftovers {
 async fn end(mut vm: Vm) {
     // It dies with this process at the latest.
     let _ = vm.end(END).await;
+}
+
+/// A VM that can be claimed.
+async fn make(member: &Member, console: File) -> Result<Restored, String> {
+    let mut restored = restore(member, console).await?;
+    failpoint("warm: vm restored");
+    exercise(&mut restored).await?;
+    failpoint("warm: exercised");
+    member.make_ready().map_err(|error| chain(&error))?;
+    Ok(restored)
 }
 
 async fn restore(member: &Member, console: File) -> Result<Restored, String> {

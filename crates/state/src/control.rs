@@ -227,6 +227,9 @@ pub enum Reply {
     Ended {
         /// How.
         exit: ExitRecord,
+        /// Why that could not be written down, if so: who looks later finds a lost box.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unwritten: Option<String>,
     },
 }
 

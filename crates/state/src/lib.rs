@@ -31,7 +31,7 @@ pub use error::StateError;
 pub use failpoint::{failpoint, prepare_failpoints};
 pub use health::{Health, HealthSpec, Probe, ProbeResult};
 pub use home::Home;
-pub use pool::{Member, MemberRequest, MemberSpec, PoolConfig, PoolShape};
+pub use pool::{Member, MemberRequest, MemberSpec, PoolConfig, PoolFailure, PoolShape};
 pub use record::{ExitRecord, Record, ShimIdentity};
 pub use snapshots::{
     Fresh, INFO as SNAPSHOT_INFO, Snapshot, SnapshotInfo, SnapshotPart, SnapshotSize,

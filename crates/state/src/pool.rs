@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! pool.json       what is wanted
+//! pool.failure    why it could not be filled when that was last tried, if so
 //! pool.lock       held while that or the members are changed
 //! pool/ID/        a member; the box that gets it has the same directory's disk, and another id
 //!   member.json   what it was restored from
@@ -29,6 +30,9 @@ use crate::{Home, ImageRef, StateError, TemplateRef, atomic, failpoint};
 
 const CONFIG: &str = "pool.json";
 const MEMBER: &str = "member.json";
+const FAILURE: &str = "pool.failure";
+/// The longest reason, in characters.
+const REASON: usize = 400;
 
 /// What is wanted of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +50,15 @@ pub struct PoolShape {
     pub count: u32,
     /// The image they are ready for: the one that was asked for last.
     pub image: String,
+}
+
+/// Why a pool could not be filled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolFailure {
+    /// When that was tried.
+    pub time: Moment,
+    /// In one line.
+    pub message: String,
 }
 
 /// What a member was restored from.
@@ -184,6 +197,7 @@ impl Home {
         if !config.shapes.is_empty() {
             return atomic::replace(self.root(), CONFIG, config);
         }
+        self.forget_pool_failure();
         let path = self.root().join(CONFIG);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -196,6 +210,32 @@ impl Home {
     /// Whether anything is wanted, or there. Cheap.
     pub fn has_pool(&self) -> bool {
         self.root().join(CONFIG).exists() || self.pool().exists()
+    }
+
+    /// Why the pool could not be filled when that was last tried; nothing when it could.
+    ///
+    /// # Errors
+    /// When that can't be read.
+    pub fn pool_failure(&self) -> Result<Option<PoolFailure>, StateError> {
+        atomic::read(&self.root().join(FAILURE))
+    }
+
+    /// Says why the pool could not be filled: who fills it has nobody who listens.
+    pub fn note_pool_failure(&self, why: &str) {
+        if !self.root().join(CONFIG).exists() {
+            // Nobody wants one any more.
+            return;
+        }
+        let message = why.chars().take(REASON).map(|c| if c.is_control() { ' ' } else { c });
+        let failure = PoolFailure { time: Moment::now(), message: message.collect() };
+        // On a full disk the pool is seen to be short of VMs, without a word about it.
+        let _ = atomic::replace_unsynced(self.root(), FAILURE, &failure);
+    }
+
+    /// The pool can be filled.
+    pub fn forget_pool_failure(&self) {
+        // Mostly it is not there; what can't be removed is told once more.
+        let _ = fs::remove_file(self.root().join(FAILURE));
     }
 
     /// Lets one at a time change the pool. Blocks.

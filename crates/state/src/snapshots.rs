@@ -22,6 +22,8 @@ pub const INFO: &str = "snapshot.json";
 const CACHE: [&str; 2] = ["ram", "ram.made"];
 /// What is being made of it, by who holds a lock on its directory.
 const HALF: [&str; 3] = ["ram.new", "ram.made.new", "verified.new"];
+/// The size of a page of a box's memory, in bytes.
+const PAGE: u64 = 4096;
 const UNFINISHED: &str = ".";
 const FRESH: &str = ".new-";
 
@@ -54,6 +56,13 @@ pub struct SnapshotInfo {
     /// What is in it.
     #[serde(default)]
     pub part: SnapshotPart,
+}
+
+impl SnapshotInfo {
+    /// How much memory was stored, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.pages.saturating_mul(PAGE)
+    }
 }
 
 /// What the files of a snapshot take on the disk, in bytes.

@@ -9,6 +9,7 @@
 //! them, so that thread has to live as long as the process: use the `current_thread` runtime.
 
 mod accel;
+mod blocking;
 mod cache;
 mod command;
 mod confine;

@@ -40,6 +40,8 @@ mod rest_adoption;
 mod rest_bad_input;
 mod rest_daemon;
 mod rest_remote;
+mod rest_remote_snapshots;
+mod rest_snapshots;
 mod rest_streams;
 mod restarting;
 mod restoring;

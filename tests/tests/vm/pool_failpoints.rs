@@ -191,6 +191,8 @@ fn h3_a_shim_that_comes_to_a_claim_too_late_leaves_the_box_to_the_one_that_has_i
     late.is_gone_soon();
     lab.exec(["web", "cat", "/own"]).output().exits(0).prints("own\n");
     lab.boxwood(["restart", "-t", "0", "web"]).output().exits(0);
+    // Its main writes the file anew.
+    lab.logged("web", "ready\nready\n");
     lab.exec(["web", "cat", "/own"]).output().exits(0).prints("own\n");
     lab.remove("web");
     goes_on(&lab, 1, step);

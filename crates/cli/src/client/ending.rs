@@ -33,7 +33,7 @@ pub(crate) async fn conclude(place: Place<'_>, parting: Parting) -> anyhow::Resu
         Place::There { name, .. } => name.get(..12).unwrap_or(name),
     };
     match parting {
-        Parting::Told(Reply::Ended { exit }) => Ok(tell_end(&exit)),
+        Parting::Told(Reply::Ended { exit, .. }) => Ok(tell_end(&exit)),
         Parting::Told(Reply::Refused { state, message }) => {
             anyhow::bail!("box {id} is {state}: {message}")
         }
@@ -78,7 +78,7 @@ pub(crate) async fn until_started(started: Started, name: &str) -> anyhow::Resul
                 say!("{name}")?;
                 return Ok(ExitCode::SUCCESS);
             }
-            Some(FromShim::Reply(Reply::Ended { exit })) => {
+            Some(FromShim::Reply(Reply::Ended { exit, .. })) => {
                 if exit.reason == ExitReason::Exited && exit.message.is_none() {
                     tell!("box {name} was stopped before it was said to run");
                 }
@@ -97,7 +97,7 @@ fn lost() -> ExitRecord {
 }
 
 /// Says what there is to say about an end and turns it into an exit code.
-fn tell_end(exit: &ExitRecord) -> ExitCode {
+pub(crate) fn tell_end(exit: &ExitRecord) -> ExitCode {
     match (&exit.reason, &exit.message) {
         (ExitReason::Exited, None) => {}
         (ExitReason::Exited, Some(message)) => tell!("{message}"),

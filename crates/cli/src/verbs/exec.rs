@@ -214,7 +214,7 @@ fn conclude(id: &str, parting: Parting, timed_out: &str) -> anyhow::Result<ExitC
             SessionEnd::Failed { reason } => bail!("box {id} could not run it: {reason}"),
         },
         Parting::Told(Reply::Refused { state, message }) => bail!("box {id} is {state}: {message}"),
-        Parting::Told(Reply::Ended { exit }) => {
+        Parting::Told(Reply::Ended { exit, .. }) => {
             tell!("box {id} ended, and the command with it: {}", exit.reason);
             KILLED
         }

@@ -2,15 +2,17 @@
 
 use std::process::ExitCode;
 
+use boxwood_api::{PoolVm, SetPool};
 use boxwood_runtime::PoolRequest;
+use boxwood_runtime::state::Member;
 use boxwood_runtime::state::clock::Moment;
 use boxwood_types::Shape;
 use serde_json::{Value, json};
 
 use crate::format::Format;
-use crate::out::say;
+use crate::out::{self, say, tell};
 use crate::wishes::ShapeWishes;
-use crate::{open_runtime, progress, times, wait_for};
+use crate::{open_runtime, progress, shown, times, wait_for};
 
 const COLUMNS: [(&str, &str); 5] = [
     ("ID", "ID"),
@@ -82,27 +84,103 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Verb::Ls { format, quiet } => {
             let format = Format::new(format.as_deref(), &COLUMNS)?;
-            let (_, members) = runtime.pool()?;
-            if *quiet {
-                members.iter().try_for_each(|member| say!("{}", member.spec.id.short()))?;
-                return Ok(ExitCode::SUCCESS);
+            let pool = runtime.pool()?;
+            let waiting: Vec<Waiting> = pool.members.iter().map(Waiting::from).collect();
+            list(&waiting, &format, *quiet)?;
+            if let Some(failure) = pool.failure {
+                tell_failure(failure.time, &failure.message);
             }
-            let now = Moment::now();
-            let rows: Vec<Value> = members
-                .iter()
-                .map(|member| {
-                    json!({
-                        "ID": member.spec.id.short(),
-                        "Shape": member.spec.shape.to_string(),
-                        "Image": member.spec.image.name,
-                        "CreatedSince": format!("{} ago", times::since(member.spec.created, now)),
-                        "CreatedAt": times::rfc3339(member.spec.created),
-                        "Status": if member.is_ready() { "ready" } else { "starting" },
-                    })
-                })
-                .collect();
-            format.print(&rows, &COLUMNS)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The same, asked of a daemon.
+pub(crate) async fn remote(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    match &args.verb {
+        Verb::Set { shape, image, count } => {
+            let shape: Shape = shape.shape()?;
+            let wanted = SetPool {
+                count: *count,
+                image: Some(image.clone()),
+                cpus: Some(shape.cpus()),
+                memory_bytes: Some(shape.memory_bytes()),
+            };
+            daemon.set_pool(&wanted).await?;
+        }
+        Verb::Ls { format, quiet } => {
+            let format = Format::new(format.as_deref(), &COLUMNS)?;
+            let pool = daemon.pool().await?;
+            let waiting: anyhow::Result<Vec<Waiting>> =
+                pool.vms.into_iter().map(Waiting::try_from).collect();
+            list(&waiting?, &format, *quiet)?;
+            if let Some(failure) = pool.failure {
+                tell_failure(shown::moment(&failure.time)?, &failure.message);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A VM that waits, wherever it was heard of.
+struct Waiting {
+    id: String,
+    shape: String,
+    image: String,
+    created: Moment,
+    ready: bool,
+}
+
+impl From<&Member> for Waiting {
+    fn from(member: &Member) -> Self {
+        Waiting {
+            id: member.spec.id.to_string(),
+            shape: member.spec.shape.to_string(),
+            image: member.spec.image.name.clone(),
+            created: member.spec.created,
+            ready: member.is_ready(),
+        }
+    }
+}
+
+impl TryFrom<PoolVm> for Waiting {
+    type Error = anyhow::Error;
+
+    fn try_from(vm: PoolVm) -> anyhow::Result<Self> {
+        let PoolVm { id, shape, image, created, ready } = vm;
+        Ok(Waiting { id, shape, image, created: shown::moment(&created)?, ready })
+    }
+}
+
+fn list(waiting: &[Waiting], format: &Format, quiet: bool) -> anyhow::Result<()> {
+    let short = |id: &str| id.chars().take(12).collect::<String>();
+    if quiet {
+        waiting.iter().try_for_each(|vm| say!("{}", short(&vm.id)))?;
+        return Ok(());
+    }
+    let now = Moment::now();
+    let rows: Vec<Value> = waiting
+        .iter()
+        .map(|vm| {
+            json!({
+                "ID": short(&vm.id),
+                "Shape": vm.shape,
+                "Image": vm.image,
+                "CreatedSince": format!("{} ago", times::since(vm.created, now)),
+                "CreatedAt": times::rfc3339(vm.created),
+                "Status": if vm.ready { "ready" } else { "starting" },
+            })
+        })
+        .collect();
+    format.print(&rows, &COLUMNS)
+}
+
+/// Nobody listens to what fills the pool, so it is told here.
+fn tell_failure(time: Moment, message: &str) {
+    let since = times::since(time, Moment::now());
+    let message: String = message.chars().map(out::printable).collect();
+    tell!("the pool could not be filled {since} ago: {message}");
 }

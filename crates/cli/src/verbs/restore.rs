@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use boxwood_api::{ForkBox, RestoreSnapshot};
 use boxwood_runtime::state::{AfterExit, Client};
 use boxwood_runtime::{Held, RestoreRequest, Runtime, Started};
 use boxwood_types::BoxName;
 
-use crate::{REFUSED, client, complain, envfile, labels, open_runtime, wait_for};
+use crate::out::say;
+use crate::{REFUSED, client, complain, envfile, labels, open_runtime, remote, wait_for};
 
 /// Go on where a snapshot was captured, in a new box
 #[derive(Debug, clap::Args)]
@@ -95,10 +97,9 @@ pub(crate) fn restore(args: &Args) -> anyhow::Result<ExitCode> {
 
 pub(crate) fn fork(args: &ForkArgs) -> anyhow::Result<ExitCode> {
     let runtime = open_runtime()?;
-    let requests = (1..=args.number)
-        .map(|number| args.own.request(name(args.name.as_ref(), number, args.number)?))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    requests.iter().try_for_each(RestoreRequest::check)?;
+    let request = args.own.request(args.name.clone())?;
+    request.check()?;
+    let requests = request.numbered(args.number)?;
     wait_for(async {
         let fork = runtime.fork(&runtime.find(&args.source)?).await?;
         let mut code = ExitCode::SUCCESS;
@@ -133,10 +134,47 @@ fn begin(held: Held, runtime: &Runtime) -> anyhow::Result<(String, Started)> {
     Ok((id, held.start(runtime)?))
 }
 
-/// The name of one of several.
-fn name(wanted: Option<&BoxName>, number: u16, of: u16) -> anyhow::Result<Option<BoxName>> {
-    match wanted {
-        Some(name) if of > 1 => Ok(Some(format!("{name}-{number}").parse()?)),
-        other => Ok(other.cloned()),
+/// `restore`, asked of a daemon.
+pub(crate) async fn restore_there(
+    args: &Args,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let own = args.own.request(args.name.clone())?;
+    let request = RestoreSnapshot {
+        name: own.name.map(String::from),
+        disk_only: args.disk_only,
+        env: remote::texts(own.env)?,
+        labels: own.labels,
+        auto_remove: args.own.rm,
+    };
+    match daemon.restore(&args.snapshot, &request).await {
+        Ok(created) => say!("{}", created.id)?,
+        Err(error) => return Ok(remote::refused(error)),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `fork`, asked of a daemon.
+pub(crate) async fn fork_there(
+    args: &ForkArgs,
+    daemon: &boxwood_client::Client,
+) -> anyhow::Result<ExitCode> {
+    let own = args.own.request(args.name.clone())?;
+    let request = ForkBox {
+        number: Some(args.number),
+        name: own.name.map(String::from),
+        env: remote::texts(own.env)?,
+        labels: own.labels,
+        auto_remove: args.own.rm,
+    };
+    let forked = match daemon.fork(&args.source, &request).await {
+        Ok(forked) => forked,
+        Err(error) => return Ok(remote::refused(error)),
+    };
+    forked.boxes.iter().try_for_each(|created| say!("{}", created.id))?;
+    let mut code = ExitCode::SUCCESS;
+    for failure in forked.failures {
+        code = remote::refused(boxwood_client::Error::Refused(failure));
+    }
+    Ok(code)
 }

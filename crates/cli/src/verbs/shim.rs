@@ -46,7 +46,7 @@ pub(crate) fn refill(args: &RefillArgs) -> ExitCode {
         let runtime = Runtime::open(places, std::env::current_exe()?)?;
         Ok(runtime.refill(&serde_json::from_str(&args.claimed)?)?)
     };
-    // Nobody hears why not: the next claim tries again.
+    // Nobody hears why not, but it is written down; and the next claim tries again.
     if refilled().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

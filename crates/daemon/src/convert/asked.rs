@@ -6,17 +6,14 @@ use boxwood_api::{CreateBox, CreateExec, HealthCheck, RESERVED_LABELS, UpdateBox
 use boxwood_runtime::state::log::LogPolicy;
 use boxwood_runtime::state::{AfterExit, Client};
 use boxwood_runtime::{CreateRequest, ExecRequest, HealthWishes, UpdateRequest};
-use boxwood_types::{ByteSize, RestartPolicy, Shape};
+use boxwood_types::{ByteSize, RestartPolicy};
 
-use super::value::{milliseconds, signal, size, text, texts, wrong};
+use super::value::{milliseconds, shape, signal, size, text, texts, wrong};
 use crate::error::ApiError;
 use crate::keys::Key;
 
 /// A box to create.
 pub(crate) fn create(asked: CreateBox, key: Option<&Key>) -> Result<CreateRequest, ApiError> {
-    let default = Shape::default();
-    let memory = asked.memory_bytes.unwrap_or(default.memory_bytes());
-    let shape = Shape::new(asked.cpus.unwrap_or(default.cpus()), ByteSize::from_bytes(memory));
     let client = if asked.start { Client::Detached } else { Client::Later };
     let request = CreateRequest {
         image: text(asked.image)?,
@@ -27,7 +24,7 @@ pub(crate) fn create(asked: CreateBox, key: Option<&Key>) -> Result<CreateReques
         workdir: asked.workdir.map(text).transpose()?.map(Into::into),
         user: asked.user.map(text).transpose()?.map(Into::into),
         hostname: asked.hostname,
-        shape: shape.map_err(wrong)?,
+        shape: shape(asked.cpus, asked.memory_bytes)?,
         open_stdin: asked.open_stdin,
         terminal: asked.terminal.map(size),
         stop_signal: signal(asked.stop_signal.as_deref())?,
@@ -102,7 +99,7 @@ fn health(disabled: bool, asked: Option<HealthCheck>) -> Result<HealthWishes, Ap
     })
 }
 
-fn labels(
+pub(super) fn labels(
     given: BTreeMap<String, String>,
     key: Option<&Key>,
 ) -> Result<BTreeMap<String, String>, ApiError> {
@@ -165,6 +162,7 @@ mod tests {
             r#"{"image":"busybox","name":"../x"}"#,
             r#"{"image":"busybox","cpus":0}"#,
             r#"{"image":"busybox","memory_bytes":1}"#,
+            r#"{"image":"busybox","memory_bytes":67108863}"#,
             r#"{"image":"busybox","memory_bytes":18446744073709551615}"#,
             r#"{"image":"busybox","env":["=x"]}"#,
             r#"{"image":"busybox","workdir":"srv"}"#,

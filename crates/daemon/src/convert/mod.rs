@@ -3,12 +3,16 @@
 
 mod answer;
 mod asked;
+mod captured;
 mod figures;
+mod pool;
 mod value;
 
 pub(crate) use answer::{exec_bereaved, exec_end, exec_lost, exit, image, info, template};
 pub(crate) use asked::{create, exec, update};
+pub(crate) use captured::{capture, fork, imported_as, restore, snapshot};
 pub(crate) use figures::{metrics, processes, stats};
+pub(crate) use pool::{pool, pool_request};
 pub(crate) use value::{
     Label, MAX_MS, has_label, label, milliseconds, moment, rfc3339, signal, size, state,
 };

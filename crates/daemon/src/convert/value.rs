@@ -3,7 +3,7 @@
 use boxwood_api::TerminalSize;
 use boxwood_runtime::state::BoxSpec;
 use boxwood_runtime::state::clock::Moment;
-use boxwood_types::{BoxState, Signal, WindowSize};
+use boxwood_types::{BoxState, ByteSize, Shape, ShapeError, Signal, WindowSize};
 use jiff::Timestamp;
 
 use crate::error::ApiError;
@@ -69,6 +69,17 @@ pub(crate) fn has_label(spec: &BoxSpec, (name, value): &Label) -> bool {
         Some(value) => spec.labels.get(name) == Some(value),
         None => spec.labels.contains_key(name),
     }
+}
+
+/// vCPUs and memory, where they are not the default.
+pub(super) fn shape(cpus: Option<u32>, memory_bytes: Option<u64>) -> Result<Shape, ApiError> {
+    let default = Shape::default();
+    let memory = ByteSize::from_bytes(memory_bytes.unwrap_or(default.memory_bytes()));
+    // It is rounded up, but what is too little is not made enough.
+    if memory.bytes() < u64::from(Shape::MIN_MEMORY_MIB) << 20 {
+        return Err(wrong(ShapeError::Memory(memory)));
+    }
+    Shape::new(cpus.unwrap_or(default.cpus()), memory).map_err(wrong)
 }
 
 pub(super) fn texts<T: From<String>>(given: Vec<String>) -> Result<Vec<T>, ApiError> {

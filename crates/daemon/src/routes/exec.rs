@@ -119,7 +119,7 @@ async fn live_with(app: App, id: String, session: Session, upgrade: OnUpgrade) {
     let parting = stream.carry(&mut reader, &mut writer, &app.ending.due, &mut heard).await;
     let end = match parting {
         Parting::Told(Reply::SessionEnded { end }) => convert::exec_end(&end),
-        Parting::Told(Reply::Ended { exit }) => convert::exec_bereaved(&exit),
+        Parting::Told(Reply::Ended { exit, .. }) => convert::exec_bereaved(&exit),
         Parting::Told(_) | Parting::HungUp => convert::exec_lost("failed"),
         Parting::ClientGone | Parting::Due => convert::exec_lost("client_gone"),
     };
@@ -135,7 +135,7 @@ async fn until_started(app: &App, id: &str, session: Session) -> Result<Response
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
         Some(FromShim::Reply(Reply::SessionEnded { end })) => convert::exec_end(&end),
-        Some(FromShim::Reply(Reply::Ended { exit })) => convert::exec_bereaved(&exit),
+        Some(FromShim::Reply(Reply::Ended { exit, .. })) => convert::exec_bereaved(&exit),
         _ => convert::exec_lost("failed"),
     };
     let message = end.message.clone().unwrap_or_else(|| end.reason.clone());

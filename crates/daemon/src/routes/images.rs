@@ -15,7 +15,7 @@ use crate::app::{App, blocking};
 use crate::convert;
 use crate::error::ApiError;
 use crate::extract::{Json, Name, Query};
-use crate::upload::{self, Upload};
+use crate::upload::uploaded;
 
 /// List images, newest first
 #[utoipa::path(
@@ -91,22 +91,6 @@ fn asked(how: ImportImage) -> Result<(Option<ImageName>, ImageConfig), ApiError>
     };
     check_image_config(&config)?;
     Ok((name, config))
-}
-
-/// Reads a body while it comes.
-async fn uploaded<T: Send + 'static>(
-    app: &App,
-    body: Body,
-    read: impl FnOnce(App, Upload) -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let (archive, pump) = upload::stream(body, app.ending.due.clone());
-    let own = app.clone();
-    let (read, pumped) = tokio::join!(blocking(move || read(own, archive)), pump);
-    // Where the body broke off, that is why it could not be used.
-    match (read, pumped) {
-        (Err(_), Err(why)) => Err(why),
-        (read, _) => read,
-    }
 }
 
 fn loaded(image: Loaded) -> LoadedImage {

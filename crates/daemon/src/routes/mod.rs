@@ -4,12 +4,16 @@
 pub(crate) mod actions;
 pub(crate) mod attach;
 pub(crate) mod boxes;
+pub(crate) mod carry;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod logs;
 pub(crate) mod metrics;
+pub(crate) mod pool;
 pub(crate) mod prune;
+pub(crate) mod restore;
+pub(crate) mod snapshots;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod system;

@@ -126,7 +126,7 @@ pub(crate) async fn until_started(started: Started) -> Result<(), ApiError> {
     loop {
         match reader.next().await? {
             Some(FromShim::Reply(Reply::Started { .. })) => return Ok(()),
-            Some(FromShim::Reply(Reply::Ended { exit })) => {
+            Some(FromShim::Reply(Reply::Ended { exit, .. })) => {
                 return Err(ApiError::not_started(convert::exit(&exit)));
             }
             Some(_) => {}

@@ -110,9 +110,11 @@ impl Supervisor {
         if first {
             failpoint("shim: main started");
         }
-        if let Err(error) = self.dir.write_record(&self.record) {
-            // The box runs on: a full disk must not end it. Its end is written again.
-            note!("{}", boxwood_types::chain(&error));
+        let written = self.dir.write_record(&self.record);
+        // The box runs on: a full disk must not end it. Its end is written again.
+        self.unwritten = written.err().map(|error| boxwood_types::chain(&error));
+        if let Some(why) = &self.unwritten {
+            note!("{why}");
         }
         if first {
             failpoint("shim: running written");
@@ -131,6 +133,10 @@ impl Supervisor {
         if matches!(life, Life::Ending { .. }) {
             // Where no disk is flushed the next that is written would be the end.
             self.persist(BoxState::Stopping);
+        }
+        if self.unwritten.is_some() {
+            // They hear it with the end, and that it is nowhere else.
+            return;
         }
         failpoint("shim: result written");
         let result = Reply::Result { exit: exit.clone() };

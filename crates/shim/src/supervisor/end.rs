@@ -83,10 +83,10 @@ impl Supervisor {
             // No reader can see a live record without its box: removing is one rename.
             AfterExit::Remove => self.home.remove(&self.dir),
         };
-        if let Err(error) = result {
-            let text = boxwood_types::chain(&error);
-            note!("{text}");
-            append(&mut exit.message, &text);
+        self.unwritten = result.err().map(|error| boxwood_types::chain(&error));
+        if let Some(why) = &self.unwritten {
+            note!("{why}");
+            append(&mut exit.message, why);
         }
         self.announce_end(exit.reason, die);
         exit
@@ -140,7 +140,7 @@ impl Supervisor {
     ) {
         self.part(exit.clone());
         door.close();
-        let ended = clients::frame(&Reply::Ended { exit });
+        let ended = clients::frame(&Reply::Ended { exit, unwritten: self.unwritten.clone() });
         let message = "its main has ended".to_owned();
         let refused = clients::frame(&Reply::Refused { state: self.record.state, message });
         while let Some(asked) = asked.recv().await {
@@ -158,7 +158,7 @@ impl Supervisor {
 
     /// Begins to tell everybody who waits how this run ended. Nobody is waited for.
     pub(super) fn part(&mut self, exit: ExitRecord) {
-        let goodbye = clients::frame(&Reply::Ended { exit });
+        let goodbye = clients::frame(&Reply::Ended { exit, unwritten: self.unwritten.clone() });
         let mut everybody = self.waiters.take();
         everybody.extend(self.curious.take());
         everybody.extend(self.run.starter.take());

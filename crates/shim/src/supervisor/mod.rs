@@ -76,6 +76,8 @@ pub(crate) struct Supervisor {
     pub(crate) dir: BoxDir,
     pub(crate) spec: BoxSpec,
     pub(crate) record: Record,
+    /// Why the record on the disk is an older one, if so.
+    pub(crate) unwritten: Option<String>,
     pub(crate) output: Rc<Output>,
     pub(crate) waiters: Waiters,
     /// Who wants main's result as soon as it is known.

@@ -14,6 +14,7 @@ use super::capture::Origin;
 use super::seal::{self, Manifest};
 use super::{Delta, FORMAT, Layers, Part, Paths, SKETCH, Sketch, read_json};
 use crate::accel::Accelerator;
+use crate::blocking::blocking;
 use crate::cache;
 use crate::command::{self, Start};
 use crate::engine::Engine;
@@ -24,7 +25,7 @@ use crate::launch::{self, Parts};
 use crate::process::Limit;
 use crate::restore::{Memory, RestoreRequest, Thawed, thaw};
 use crate::sparse;
-use crate::template::{Content, Zeros, blocking, content};
+use crate::template::{Content, Zeros, content};
 use crate::vm::Vm;
 
 /// How much the host's clock may differ from what the guest was told, in parts per million.

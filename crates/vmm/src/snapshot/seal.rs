@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Part, Paths, SKETCH, Sketch, read_json};
+use crate::blocking::blocking;
 use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::host::hex;
-use crate::template::{Content, Zeros, blocking, content};
+use crate::template::{Content, Zeros, content};
 
 /// What is in a sealed directory, by the names of the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

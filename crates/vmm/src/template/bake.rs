@@ -14,9 +14,10 @@ use rustix::process::{getpriority_process, setpriority_process};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
-use super::freeze::{CONSOLE_LINES, Fresh, Made, Place, Running, blocking};
+use super::freeze::{CONSOLE_LINES, Fresh, Made, Place, Running};
 use super::manifest::Binding;
 use super::{BakeRequest, IdleError, Progress};
+use crate::blocking::blocking;
 use crate::command::{self, BOX_DISK_BYTES, DiskDurability, IMAGE_DISK_BYTES, Start};
 use crate::confine::QemuUser;
 use crate::disk::Disk;

@@ -2,7 +2,6 @@
 //! write down what it is, publish it. Called by `bake` and `mounted`, with the template's lock held.
 
 use std::fs::{self, File, Permissions};
-use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -73,16 +72,6 @@ impl Place {
 
 fn sync(dir: &Path) -> Result<(), Error> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("write", dir))
-}
-
-/// Runs what reads and writes much where it holds nobody up.
-pub(crate) async fn blocking<T, F>(work: F) -> Result<T, Error>
-where
-    T: Send + 'static,
-    F: FnOnce() -> Result<T, Error> + Send + 'static,
-{
-    let lost = Error::prepare("a thread");
-    tokio::task::spawn_blocking(work).await.map_err(|error| lost(io::Error::other(error)))?
 }
 
 /// What else a template for one image has.

@@ -39,7 +39,6 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::host;
 
-pub(crate) use freeze::blocking;
 use key::Key;
 pub use manifest::Manifest;
 pub(crate) use manifest::{Binding, Content};

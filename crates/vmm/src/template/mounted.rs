@@ -10,8 +10,9 @@ use std::io;
 
 use tokio::net::UnixStream;
 
-use super::freeze::{self, CONSOLE_LINES, Fresh, Made, Mounted, Place, Running, blocking};
+use super::freeze::{self, CONSOLE_LINES, Fresh, Made, Mounted, Place, Running};
 use super::{IdleError, Template};
+use crate::blocking::blocking;
 use crate::command::{DiskDurability, Start};
 use crate::confine::QemuUser;
 use crate::disk::Disk;

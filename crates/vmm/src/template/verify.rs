@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::manifest::Content;
 use super::{Files, Template};
+use crate::blocking::wanted;
 use crate::cache;
 use crate::host::{self, hex};
 
@@ -155,6 +156,7 @@ pub(crate) fn content(file: &File, zeros: Zeros) -> io::Result<Content> {
     let mut buffer = vec![0; CHUNK as usize];
     let mut at = 0;
     while let Some(data) = next_data(&reader, at)? {
+        wanted()?;
         // From the beginning of the chunk the data is in.
         let start = data - data % CHUNK;
         let chunk = &mut buffer[..CHUNK.min(bytes.saturating_sub(start)) as usize];

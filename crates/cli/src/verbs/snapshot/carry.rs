@@ -1,0 +1,143 @@
+//! `snapshot export` and `snapshot import`: where an archive goes to, and where it comes from.
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use boxwood_api::ImportSnapshot;
+use boxwood_types::BoxName;
+
+use crate::open_runtime;
+use crate::out::{say, tell};
+use crate::verbs::load::archive;
+
+/// Where an archive is written to.
+enum Target {
+    Stdout,
+    /// Under another name until it is whole.
+    File {
+        half: Half,
+        path: PathBuf,
+    },
+}
+
+/// A file that is deleted unless it becomes another.
+struct Half(PathBuf);
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Target {
+    fn of(output: Option<&Path>) -> anyhow::Result<(Target, Box<dyn Write>)> {
+        let Some(path) = output else {
+            let out = io::stdout();
+            if out.is_terminal() {
+                bail!("a snapshot is not written to a terminal: use -o or redirect");
+            }
+            return Ok((Target::Stdout, Box::new(out.lock())));
+        };
+        let mut half = path.as_os_str().to_owned();
+        half.push(format!(".{}.tmp", std::process::id()));
+        let half = Half(half.into());
+        let file = File::create_new(&half.0).with_context(|| cant_write(path))?;
+        Ok((Target::File { half, path: path.to_owned() }, Box::new(file)))
+    }
+
+    /// For `map_err`: what could not be done.
+    fn failed(&self, error: anyhow::Error) -> anyhow::Error {
+        match self {
+            Target::Stdout => error,
+            Target::File { path, .. } => error.context(cant_write(path)),
+        }
+    }
+
+    /// It is whole.
+    fn finish(self) -> anyhow::Result<()> {
+        let Target::File { half, path } = self else { return Ok(()) };
+        let synced = File::open(&half.0).and_then(|file| file.sync_all());
+        let named = synced.and_then(|()| fs::rename(&half.0, &path));
+        named.with_context(|| cant_write(&path))
+    }
+}
+
+fn cant_write(path: &Path) -> String {
+    format!("can't write {}", path.display())
+}
+
+pub(super) fn export(name: &str, output: Option<&Path>) -> anyhow::Result<()> {
+    let runtime = open_runtime()?;
+    let snapshot = runtime.find_snapshot(name)?;
+    let (target, mut out) = Target::of(output)?;
+    let written = runtime.export_snapshot(&snapshot, &mut *out);
+    written.map_err(|error| target.failed(error.into()))?;
+    target.finish()
+}
+
+/// The same, asked of a daemon.
+pub(super) async fn export_there(
+    daemon: &boxwood_client::Client,
+    name: &str,
+    output: Option<&Path>,
+) -> anyhow::Result<()> {
+    // Before there is a file: there may be no such snapshot.
+    let mut archive = daemon.export_snapshot(name).await?;
+    let (target, mut out) = Target::of(output)?;
+    let written = async {
+        while let Some(piece) = archive.next().await? {
+            out.write_all(&piece)?;
+        }
+        Ok(out.flush()?)
+    };
+    written.await.map_err(|error| target.failed(error))?;
+    target.finish()
+}
+
+pub(super) fn import(input: Option<&Path>, name: Option<&BoxName>) -> anyhow::Result<()> {
+    let runtime = open_runtime()?;
+    let mut input: Box<dyn Read> = match input {
+        Some(path) => {
+            let file = File::open(path);
+            Box::new(file.with_context(|| format!("can't open {}", path.display()))?)
+        }
+        None => {
+            check_stdin()?;
+            Box::new(io::stdin().lock())
+        }
+    };
+    let imported = runtime.import_snapshot(&mut input, name)?;
+    tell_imported(imported.snapshot.info.name.as_str(), imported.foreign.as_deref())
+}
+
+/// The same, asked of a daemon: the archive is sent to it.
+pub(super) async fn import_there(
+    daemon: &boxwood_client::Client,
+    input: Option<&PathBuf>,
+    name: Option<&BoxName>,
+) -> anyhow::Result<()> {
+    if input.is_none() {
+        check_stdin()?;
+    }
+    let how = ImportSnapshot { name: name.map(ToString::to_string) };
+    let imported = daemon.import_snapshot(&how, archive(input)?).await?;
+    tell_imported(&imported.name, imported.foreign.as_deref())
+}
+
+fn check_stdin() -> anyhow::Result<()> {
+    if io::stdin().is_terminal() {
+        bail!("there is nothing to import: give a file with -i, or on standard input");
+    }
+    Ok(())
+}
+
+fn tell_imported(name: &str, foreign: Option<&str>) -> anyhow::Result<()> {
+    if let Some(why) = foreign {
+        tell!(
+            "{name} can begin anew here with 'boxwood restore --disk-only', and not go on: {why}"
+        );
+    }
+    say!("{name}")
+}
