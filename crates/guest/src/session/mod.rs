@@ -112,6 +112,11 @@ impl Session {
         self.outward == Outward::Stream(stream)
     }
 
+    /// Whether it is one beside main that goes on without its stream.
+    pub(crate) fn is_detached(&self) -> bool {
+        matches!(&self.part, Part::Beside(beside) if beside.attachment == Attachment::Detached)
+    }
+
     /// A pipe became ready.
     pub(crate) fn note(&mut self, pipe: Pipe) {
         self.stdio.note(pipe);
