@@ -230,6 +230,7 @@ fn g5_input_arrives_in_order_and_ends_after_the_last_byte() {
 #[test]
 fn g5_input_is_there_before_its_frame_is_whole_and_in_order_with_what_waited() {
     let mut scene = Scene::new(Stdin::Stream);
+    rustix::io::ioctl_fionbio(&scene.child[0], true).unwrap();
     let data: Vec<u8> = (0..100_000u32).map(|n| (n * 31) as u8).collect();
     let (first, second) = data.split_at(60_000);
     let mut bytes = frame::header(Kind::Stdin, first.len()).to_vec();
