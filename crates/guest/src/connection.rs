@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use boxwood_wire::frame::{self, Decoder, Frame, FrameError, HEADER, Kind};
+use boxwood_wire::frame::{self, Frame, FrameError, HEADER, Kind};
 use boxwood_wire::mux::{Event, Limits, Mux, MuxError, Role, StreamId};
 use rustix::io::Errno;
 
@@ -12,9 +12,6 @@ use crate::fault::{Fault, Step};
 
 /// Streams a shim may have open at the same time.
 const LIMITS: Limits = Limits { streams: 256 };
-
-/// What is taken from a stream at once.
-const PULL: usize = 16 * 1024;
 
 /// The virtio-serial port.
 pub(crate) struct Port {
@@ -62,19 +59,103 @@ impl Port {
     }
 }
 
-/// The most bytes of output in one frame: with the headers of its frame and of its parts it fits into
-/// two writes to the port, which takes 32 KiB each.
+/// The most bytes of output in one frame: with its headers it fits into two writes to the port, which
+/// takes 32 KiB each.
 const LARGEST: usize = frame::MAX_BYTES - 64;
 
+/// What is read of a stream before its payload is: the number of its service, and then headers.
+#[derive(Default)]
+struct Head {
+    bytes: [u8; HEADER],
+    have: usize,
+}
+
+impl Head {
+    /// The next `N` bytes of a stream, once they have come.
+    fn read<const N: usize>(&mut self, mux: &mut Mux, id: StreamId) -> Option<[u8; N]> {
+        while self.have < N {
+            let bytes = mux.peek(id);
+            let count = bytes.len().min(N - self.have);
+            if count == 0 {
+                return None;
+            }
+            self.bytes[self.have..self.have + count].copy_from_slice(&bytes[..count]);
+            self.have += count;
+            mux.take(id, count);
+        }
+        self.have = 0;
+        self.bytes.first_chunk().copied()
+    }
+}
+
+/// A frame whose payload is not all there yet.
+struct Unfinished {
+    kind: Kind,
+    left: usize,
+    /// What came of it, but for input, which is handed on as it comes.
+    payload: Vec<u8>,
+}
+
+/// What a session reads from its stream.
+pub(crate) enum Input<'a> {
+    /// These bytes, of which it says how many it [took](Connection::took).
+    Bytes(&'a [u8]),
+    /// The end of the input.
+    End,
+    /// Nothing for now.
+    Nothing,
+    /// What has no place on the stream of a session.
+    Misplaced,
+}
+
 /// One stream of a connection.
+#[derive(Default)]
 struct Stream {
     /// Its service, once its number has come.
     port: Option<u32>,
-    decoder: Decoder,
+    head: Head,
+    unfinished: Option<Unfinished>,
     /// Frames the stream had no room for: a value, or the last bytes of a frame.
     waiting: Vec<u8>,
     /// To be half-closed when nothing is waiting any more.
     finishing: bool,
+}
+
+impl Stream {
+    /// Passes on what is input of these bytes, which come behind all that was read; says how many were read.
+    fn pass_on(&mut self, bytes: &[u8], mut session: impl FnMut(&[u8]) -> usize) -> usize {
+        let mut read = 0;
+        while read < bytes.len() {
+            read += self.input_head(&bytes[read..]);
+            let Some(frame) = self.unfinished.as_mut().filter(|frame| frame.kind == Kind::Stdin)
+            else {
+                break;
+            };
+            let input = &bytes[read..];
+            let input = &input[..input.len().min(frame.left)];
+            let count = if input.is_empty() { 0 } else { session(input) };
+            read += count;
+            frame.left -= count;
+            if frame.left > 0 {
+                break;
+            }
+            self.unfinished = None;
+        }
+        read
+    }
+
+    /// Reads the header of a frame of input, if these bytes begin with one; says how many bytes that took.
+    fn input_head(&mut self, bytes: &[u8]) -> usize {
+        let between = self.port.is_some() && self.unfinished.is_none() && self.head.have == 0;
+        let header = bytes.first_chunk().filter(|_| between).map(frame::parse_header);
+        match header {
+            Some(Ok((kind @ Kind::Stdin, left))) => {
+                self.unfinished = Some(Unfinished { kind, left, payload: Vec::new() });
+                HEADER
+            }
+            _ => 0,
+        }
+    }
 }
 
 /// The streams between a greeting and a hang-up.
@@ -89,9 +170,18 @@ impl Connection {
         Connection { mux: Mux::new(Role::Guest, LIMITS), streams: BTreeMap::new() }
     }
 
-    /// Takes bytes from the port.
-    pub(crate) fn receive(&mut self, bytes: &[u8]) -> Result<(), MuxError> {
-        self.mux.receive(bytes)
+    /// Takes bytes from the port. Input for which nothing waits is offered to `session`, which says how
+    /// much of it it takes.
+    pub(crate) fn receive(
+        &mut self,
+        bytes: &[u8],
+        mut session: impl FnMut(StreamId, &[u8]) -> usize,
+    ) -> Result<(), MuxError> {
+        let streams = &mut self.streams;
+        self.mux.receive_with(bytes, |id, payload| {
+            let Some(stream) = streams.get_mut(&id) else { return 0 };
+            stream.pass_on(payload, |input| session(id, input))
+        })
     }
 
     /// The next stream that has something to say, or was aborted.
@@ -99,13 +189,7 @@ impl Connection {
         let event = self.mux.next_event()?;
         match event {
             Event::Opened(id) => {
-                let stream = Stream {
-                    port: None,
-                    decoder: Decoder::new(),
-                    waiting: Vec::new(),
-                    finishing: false,
-                };
-                self.streams.insert(id, stream);
+                self.streams.insert(id, Stream::default());
             }
             Event::Readable(_) => {}
             Event::Writable(id) => self.push(id),
@@ -120,25 +204,72 @@ impl Connection {
     pub(crate) fn service(&mut self, id: StreamId) -> Option<u32> {
         let stream = self.streams.get_mut(&id)?;
         if stream.port.is_none() {
-            stream.decoder.push(&self.mux.read(id, PULL));
-            stream.port = stream.decoder.port();
+            stream.port = stream.head.read(&mut self.mux, id).map(u32::from_le_bytes);
         }
         stream.port
     }
 
     /// The next whole frame of a stream whose service is known.
     pub(crate) fn frame(&mut self, id: StreamId) -> Result<Option<Frame>, FrameError> {
-        let Some(stream) = self.streams.get_mut(&id) else { return Ok(None) };
-        loop {
-            if let Some(frame) = stream.decoder.next_frame()? {
-                return Ok(Some(frame));
+        let Some(mut frame) = self.unfinished(id)? else { return Ok(None) };
+        while frame.left > 0 {
+            let bytes = self.mux.peek(id);
+            let count = bytes.len().min(frame.left);
+            if count == 0 {
+                break;
             }
-            let bytes = self.mux.read(id, PULL);
-            if bytes.is_empty() {
-                return Ok(None);
-            }
-            stream.decoder.push(&bytes);
+            frame.payload.extend_from_slice(&bytes[..count]);
+            frame.left -= count;
+            self.mux.take(id, count);
         }
+        if frame.left == 0 {
+            return Ok(Some(Frame { kind: frame.kind, payload: frame.payload }));
+        }
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.unfinished = Some(frame);
+        }
+        Ok(None)
+    }
+
+    /// The next bytes of a session's input, as they come: a frame of it need not be whole.
+    pub(crate) fn input(&mut self, id: StreamId) -> Result<Input<'_>, FrameError> {
+        loop {
+            let Some(frame) = self.unfinished(id)? else { return Ok(Input::Nothing) };
+            match frame.kind {
+                Kind::StdinEof => return Ok(Input::End),
+                Kind::Stdin if frame.left == 0 => {}
+                Kind::Stdin => {
+                    let left = frame.left;
+                    if let Some(stream) = self.streams.get_mut(&id) {
+                        stream.unfinished = Some(frame);
+                    }
+                    let bytes = self.mux.peek(id);
+                    let bytes = &bytes[..bytes.len().min(left)];
+                    return Ok(if bytes.is_empty() { Input::Nothing } else { Input::Bytes(bytes) });
+                }
+                _ => return Ok(Input::Misplaced),
+            }
+        }
+    }
+
+    /// The first bytes of the last [`input`](Self::input) need not be kept any more.
+    pub(crate) fn took(&mut self, id: StreamId, count: usize) {
+        self.mux.take(id, count);
+        let unfinished = self.streams.get_mut(&id).and_then(|stream| stream.unfinished.as_mut());
+        if let Some(frame) = unfinished {
+            frame.left -= count;
+        }
+    }
+
+    /// The frame that is being read, once its header has come. It is the caller's to put back.
+    fn unfinished(&mut self, id: StreamId) -> Result<Option<Unfinished>, FrameError> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(None) };
+        if let Some(frame) = stream.unfinished.take() {
+            return Ok(Some(frame));
+        }
+        let Some(header) = stream.head.read(&mut self.mux, id) else { return Ok(None) };
+        let (kind, left) = frame::parse_header(&header)?;
+        Ok(Some(Unfinished { kind, left, payload: Vec::new() }))
     }
 
     /// Whether the peer half-closed a stream, or it is gone.
@@ -168,23 +299,22 @@ impl Connection {
     pub(crate) fn room(&mut self, id: StreamId) -> usize {
         match self.streams.get(&id) {
             Some(stream) if stream.waiting.is_empty() && !stream.finishing => {
-                match self.mux.room(id) {
-                    0 => 0,
-                    room => room.saturating_sub(HEADER).clamp(1, LARGEST),
-                }
+                self.mux.room_for(id, HEADER + 1).saturating_sub(HEADER).min(LARGEST)
             }
             _ => 0,
         }
     }
 
-    /// Sends bytes that [`room`](Self::room) was asked for.
-    pub(crate) fn send(&mut self, id: StreamId, kind: Kind, bytes: &[u8]) {
-        let header = frame::header(kind, bytes.len());
-        for part in [&header[..], bytes] {
-            let Some(stream) = self.streams.get_mut(&id) else { return };
-            let sent = if stream.waiting.is_empty() { self.mux.write(id, part) } else { 0 };
-            stream.waiting.extend_from_slice(&part[sent..]);
-        }
+    /// Sends what `read` puts into the place that it is given, of `limit` bytes, for which there is
+    /// [`room`](Self::room); says how much that was.
+    pub(crate) fn send<E>(
+        &mut self,
+        id: StreamId,
+        kind: Kind,
+        limit: usize,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        self.mux.write_with(id, limit, |count| frame::header(kind, count), read)
     }
 
     /// Half-closes a stream after what is waiting.

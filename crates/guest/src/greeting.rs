@@ -18,10 +18,29 @@ const PORT_READ: usize = 4096;
 impl Guest {
     /// Reads what the port holds.
     pub(crate) fn listen(&mut self) -> Result<(), Fault> {
-        let mut buffer = [0; PORT_READ];
+        let mut buffer = std::mem::take(&mut self.inbox);
+        let heard = self.listen_with(&mut buffer);
+        self.inbox = buffer;
+        heard
+    }
+
+    /// Takes in as much at once as there is room for: much that is made of each piece is made once then.
+    fn listen_with(&mut self, buffer: &mut [u8]) -> Result<(), Fault> {
+        let mut held = 0;
         loop {
-            match self.port.read(&mut buffer)? {
-                Received::Bytes(count) => self.hear(&buffer[..count])?,
+            let received = self.port.read(&mut buffer[held..held + PORT_READ])?;
+            if let Received::Bytes(count) = received {
+                held += count;
+                if held + PORT_READ <= buffer.len() {
+                    continue;
+                }
+            }
+            if held > 0 {
+                self.hear(&buffer[..held])?;
+                held = 0;
+            }
+            match received {
+                Received::Bytes(_) => {}
                 Received::Nothing => return Ok(()),
                 Received::HungUp => return self.hung_up(),
             }
@@ -30,10 +49,19 @@ impl Guest {
 
     pub(crate) fn hear(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         match &mut self.link {
-            Link::Open(connection) => match connection.receive(bytes) {
-                Ok(()) => Ok(()),
-                Err(error) => self.broken(&error, bytes),
-            },
+            Link::Open(connection) => {
+                // A box that is to stand still takes no input any more.
+                let held = self.hold == Hold::Wanted;
+                let sessions = &mut self.sessions;
+                let received = connection.receive(bytes, |id, input| {
+                    let mut sessions = sessions.iter_mut().flatten();
+                    match sessions.find(|session| session.is_on(id)) {
+                        Some(session) if !held => session.take_input(input),
+                        _ => 0,
+                    }
+                });
+                received.or_else(|error| self.broken(&error, bytes))
+            }
             Link::Greeting(_) | Link::Held(..) => self.hear_greeting(bytes),
         }
     }
@@ -85,7 +113,7 @@ impl Guest {
         self.say(&GuestWord::Reborn { epoch, mark: self.mark })?;
         self.move_again()?;
         let mut connection = Connection::new();
-        let heard = connection.receive(rest);
+        let heard = connection.receive(rest, |_, _| 0);
         self.link = Link::Open(connection);
         heard.or_else(|error| self.broken(&error, rest))
     }

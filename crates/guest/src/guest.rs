@@ -38,6 +38,9 @@ pub(crate) const MAIN_SLOT: usize = 0;
 /// The largest piece of output that is moved at once.
 const SCRATCH: usize = boxwood_wire::frame::MAX_BYTES;
 
+/// What is taken from the port at once.
+const INBOX: usize = 16 * 1024;
+
 /// What the boot has made.
 pub(crate) struct Machine {
     pub(crate) disks: Disks,
@@ -96,6 +99,8 @@ pub(crate) struct Guest {
     pub(crate) still: Option<Still>,
     pub(crate) nursery: Nursery,
     pub(crate) scratch: Vec<u8>,
+    /// Where what comes from the port is read into.
+    pub(crate) inbox: Vec<u8>,
     /// Words outside a connection that the port had no room for.
     unsent: Vec<u8>,
     /// Work was left over: the next wait returns at once.
@@ -120,6 +125,7 @@ impl Guest {
             still: None,
             nursery: Nursery::new(),
             scratch: vec![0; SCRATCH],
+            inbox: vec![0; INBOX],
             unsent: Vec::new(),
             busy: false,
         }

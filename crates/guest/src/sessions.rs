@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use boxwood_wire::frame::{self, EXEC_PORT, Kind, PTY_PORT};
-use boxwood_wire::message::{Decline, ProcessReply, StartSession, Streams};
+use boxwood_wire::message::{Attachment, Decline, ProcessReply, StartSession, Streams};
 use boxwood_wire::mux::StreamId;
 
 use crate::connection::Connection;
@@ -17,6 +17,10 @@ use crate::start::{broken, ends};
 
 /// Sessions beside main at the same time: four descriptors each, of the 1,024 that PID 1 may have.
 pub(crate) const LIMIT: usize = 128;
+
+/// Of these, how many more detached ones may make up. Nobody ends them by going away, so they leave places
+/// for those whose client waits.
+const DETACHED_LIMIT: usize = 96;
 
 /// The longest timeout that makes a difference: a year.
 const MAX_TIMEOUT_MS: u64 = 365 * 24 * 3600 * 1000;
@@ -62,6 +66,9 @@ impl Guest {
     fn begin_session(&mut self, id: StreamId, port: u32) {
         let Some(connection) = self.connection() else { return };
         let Some(request) = request(connection, id, port) else { return };
+        if request.attachment == Attachment::Detached && self.detached() >= DETACHED_LIMIT {
+            return self.decline(id, Decline::TooMany { limit: DETACHED_LIMIT as u32 });
+        }
         let Some((slot, kit)) = self.free_slot() else {
             return self.decline(id, Decline::TooMany { limit: LIMIT as u32 });
         };
@@ -123,6 +130,11 @@ impl Guest {
                 Err(reply)
             }
         }
+    }
+
+    /// How many sessions go on whoever hears them.
+    fn detached(&self) -> usize {
+        self.sessions.iter().flatten().filter(|session| session.is_detached()).count()
     }
 
     /// The session on a stream.

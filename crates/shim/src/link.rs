@@ -382,18 +382,21 @@ impl Stream {
                 }
                 return Ok(Some(frame));
             }
-            let (bytes, open, finished, granted) = {
+            let (came, open, finished, granted) = {
                 let mut mux = shared.mux.borrow_mut();
                 let before = mux.unsent();
-                let bytes = mux.read(*id, READ);
-                (bytes, mux.is_open(*id), mux.is_finished(*id), mux.unsent() > before)
+                let bytes = mux.peek(*id);
+                let count = bytes.len().min(READ);
+                self.decoder.push(&bytes[..count]);
+                mux.take(*id, count);
+                (count > 0, mux.is_open(*id), mux.is_finished(*id), mux.unsent() > before)
             };
             if granted {
                 // The guest has a new window, which has to be sent.
                 shared.output.notify_one();
             }
-            if !bytes.is_empty() {
-                self.decoder.push(&bytes);
+            if came {
+                continue;
             } else if !open {
                 return Err(LinkError::Aborted);
             } else if finished {

@@ -269,20 +269,22 @@ async fn carry_output(
                 whole.extend_from_slice(&payload);
                 Rc::new(whole)
             }
-            Ok(Some(frame)) if frame.kind == Kind::Reply => match understand(&frame.payload) {
-                Some(end) => return End::Told(Reply::SessionEnded { end }),
-                None if started => return lost("the guest started a session twice".to_owned()),
-                None => {
-                    started = true;
-                    guest.patience.started(guest.stream.time().now());
-                    news.started();
-                    let started = Reply::SessionStarted { session: guest.stream.id() };
-                    match attachment {
-                        Attachment::Attached => clients::frame(&started),
-                        Attachment::Detached => return End::Released(started),
+            Ok(Some(frame)) if frame.kind == Kind::Reply => {
+                match understand(&frame.payload, attachment) {
+                    Some(end) => return End::Told(Reply::SessionEnded { end }),
+                    None if started => return lost("the guest started a session twice".to_owned()),
+                    None => {
+                        started = true;
+                        guest.patience.started(guest.stream.time().now());
+                        news.started();
+                        let started = Reply::SessionStarted { session: guest.stream.id() };
+                        match attachment {
+                            Attachment::Attached => clients::frame(&started),
+                            Attachment::Detached => return End::Released(started),
+                        }
                     }
                 }
-            },
+            }
             Ok(_) => return lost("the guest broke the protocol of a session".to_owned()),
             // The guest gave this session up: of itself it does so only when it is asked nonsense.
             Err(error @ (LinkError::Aborted | LinkError::Frame(_))) => return lost(words(&error)),
@@ -299,7 +301,7 @@ fn lost(reason: String) -> End {
 }
 
 /// What a reply of the guest means for the client; `None` when it says that the process runs.
-fn understand(payload: &[u8]) -> Option<SessionEnd> {
+fn understand(payload: &[u8], attachment: Attachment) -> Option<SessionEnd> {
     let failed = |reason: String| Some(SessionEnd::Failed { reason });
     match frame::parse::<ProcessReply>(payload) {
         Ok(ProcessReply::Started) => None,
@@ -314,9 +316,14 @@ fn understand(payload: &[u8]) -> Option<SessionEnd> {
         Ok(ProcessReply::Declined(Decline::Leaving)) => {
             failed("its main has ended, and the box ends".to_owned())
         }
-        Ok(ProcessReply::Declined(Decline::TooMany { limit })) => {
-            failed(format!("it runs {limit} commands already, which is the limit"))
-        }
+        Ok(ProcessReply::Declined(Decline::TooMany { limit })) => failed(match attachment {
+            Attachment::Attached => {
+                format!("it runs {limit} commands already, which is the limit")
+            }
+            Attachment::Detached => {
+                format!("it has no place for another detached command: {limit} is the limit")
+            }
+        }),
         Ok(ProcessReply::Conflict) => failed("the guest answered about main".to_owned()),
         Err(error) => failed(boxwood_types::chain(&error)),
     }

@@ -98,6 +98,19 @@ pub fn header(kind: Kind, length: usize) -> [u8; HEADER] {
     [kind as u8, length[0], length[1], length[2], length[3]]
 }
 
+/// What a frame's header says: what it carries, and how much.
+///
+/// # Errors
+/// When it is no header: the stream can't go on.
+pub fn parse_header(header: &[u8; HEADER]) -> Result<(Kind, usize), FrameError> {
+    let kind = Kind::from_byte(header[0]).ok_or(FrameError::UnknownKind(header[0]))?;
+    let length = u32::from_le_bytes([header[1], header[2], header[3], header[4]]);
+    if length as usize > kind.limit() {
+        return Err(FrameError::TooLong { kind, length, limit: kind.limit() });
+    }
+    Ok((kind, length as usize))
+}
+
 /// A frame with a value in it.
 ///
 /// # Errors
@@ -156,12 +169,8 @@ impl Decoder {
     /// When the header is wrong: the stream can't go on.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some(header) = self.rest().first_chunk::<HEADER>() else { return Ok(None) };
-        let kind = Kind::from_byte(header[0]).ok_or(FrameError::UnknownKind(header[0]))?;
-        let length = u32::from_le_bytes([header[1], header[2], header[3], header[4]]);
-        if length as usize > kind.limit() {
-            return Err(FrameError::TooLong { kind, length, limit: kind.limit() });
-        }
-        let end = HEADER + length as usize;
+        let (kind, length) = parse_header(header)?;
+        let end = HEADER + length;
         let Some(payload) = self.rest().get(HEADER..end) else { return Ok(None) };
         let payload = payload.to_vec();
         self.given += end;

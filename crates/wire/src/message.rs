@@ -143,9 +143,9 @@ pub enum ProcessReply {
 pub enum Decline {
     /// Main has ended, or never ran, and the box ends.
     Leaving,
-    /// As many run as it can take.
+    /// As many run as it takes; of detached ones it takes fewer, so that they leave places for others.
     TooMany {
-        /// That is how many.
+        /// That is how many, of detached ones when it was one.
         limit: u32,
     },
 }

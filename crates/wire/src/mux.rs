@@ -9,7 +9,11 @@
 //! streams, and output that the peer does not read stops the callers ([`Mux::write`] takes nothing
 //! more) and, past [`OUTPUT_LIMIT`], ends the connection.
 
+mod outbox;
+
 use std::collections::{BTreeMap, VecDeque};
+
+use outbox::Outbox;
 
 /// What each side may send on a new stream before it is given more, in bytes.
 pub const WINDOW: u32 = 256 * 1024;
@@ -145,7 +149,7 @@ pub struct Mux {
     last_peer_id: StreamId,
     header: Vec<u8>,
     incoming: Option<Incoming>,
-    output: VecDeque<u8>,
+    output: Outbox,
     events: VecDeque<Event>,
     /// Writers were turned away because of [`OUTPUT_HIGH_WATER`].
     clogged: bool,
@@ -162,7 +166,7 @@ impl Mux {
             last_peer_id: 0,
             header: Vec::with_capacity(HEADER),
             incoming: None,
-            output: VecDeque::new(),
+            output: Outbox::default(),
             events: VecDeque::new(),
             clogged: false,
         }
@@ -173,10 +177,23 @@ impl Mux {
     ///
     /// # Errors
     /// When the peer broke the protocol.
-    pub fn receive(&mut self, mut bytes: &[u8]) -> Result<(), MuxError> {
+    pub fn receive(&mut self, bytes: &[u8]) -> Result<(), MuxError> {
+        self.receive_with(bytes, |_, _| 0)
+    }
+
+    /// The same, and `direct` is offered what comes on a stream of which everything before was read: it
+    /// says how much of that it read at once.
+    ///
+    /// # Errors
+    /// When the peer broke the protocol.
+    pub fn receive_with(
+        &mut self,
+        mut bytes: &[u8],
+        mut direct: impl FnMut(StreamId, &[u8]) -> usize,
+    ) -> Result<(), MuxError> {
         while !bytes.is_empty() {
             if self.incoming.is_some() {
-                bytes = self.take_payload(bytes);
+                bytes = self.take_payload(bytes, &mut direct);
                 continue;
             }
             let need = HEADER - self.header.len();
@@ -217,21 +234,43 @@ impl Mux {
 
     /// Takes up to `limit` bytes that came on a stream, and lets the peer send as many again.
     pub fn read(&mut self, id: StreamId, limit: usize) -> Vec<u8> {
-        let Some(stream) = self.streams.get_mut(&id) else { return Vec::new() };
+        let Some(stream) = self.streams.get(&id) else { return Vec::new() };
         let count = limit.min(stream.received.len());
         // In two copies: byte by byte this would be most of what a guest under emulation does.
         let (first, second) = stream.received.as_slices();
         let split = count.min(first.len());
         let bytes = [&first[..split], &second[..count - split]].concat();
+        self.take(id, count);
+        bytes
+    }
+
+    /// What came on a stream and was not read yet: the first part of it that lies in one piece.
+    pub fn peek(&self, id: StreamId) -> &[u8] {
+        self.streams.get(&id).map_or(&[], |stream| stream.received.as_slices().0)
+    }
+
+    /// Counts the first bytes that came on a stream as read, as [`read`](Self::read) does.
+    pub fn take(&mut self, id: StreamId, count: usize) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let count = count.min(stream.received.len());
         stream.received.drain(..count);
+        if stream.received.is_empty() {
+            // What comes next then lies in one piece, in memory that was just used.
+            stream.received.clear();
+        }
+        self.grant(id, count);
+        self.drop_if_closed(id);
+    }
+
+    /// So many bytes of a stream were read: the peer may send as many again.
+    fn grant(&mut self, id: StreamId, count: usize) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.consumed += count as u32;
         if stream.consumed >= WINDOW / 2 && !stream.peer_finished {
             let granted = std::mem::take(&mut stream.consumed);
             stream.receive_window += granted;
             self.send_header(WINDOW_UPDATE, 0, id, granted);
         }
-        self.drop_if_closed(id);
-        bytes
     }
 
     /// How many bytes wait to be read on a stream.
@@ -253,17 +292,23 @@ impl Mux {
     /// How many bytes [`write`](Self::write) would take now. When there is no room,
     /// [`Event::Writable`] will say that there is.
     pub fn room(&mut self, id: StreamId) -> usize {
+        self.room_for(id, 1)
+    }
+
+    /// The same for who has no use for less than `least` bytes: less is no room, and will be announced.
+    pub fn room_for(&mut self, id: StreamId, least: usize) -> usize {
         let space = OUTPUT_HIGH_WATER.saturating_sub(self.output.len());
         let Some(stream) = self.streams.get_mut(&id) else { return 0 };
         if stream.finished {
             return 0;
         }
         let room = space.min(stream.send_window as usize);
-        if room == 0 {
-            stream.starved = true;
-            self.clogged |= space == 0;
+        if room >= least {
+            return room;
         }
-        room
+        stream.starved = true;
+        self.clogged |= space < least;
+        0
     }
 
     /// Sends the first bytes of `bytes`, as many as there is room for, and says how many.
@@ -280,6 +325,35 @@ impl Mux {
             self.clogged |= count < bytes.len();
         }
         count
+    }
+
+    /// Sends `head` and what `fill` puts behind it, as one piece of the stream: it is given `limit` bytes of
+    /// room and says how many it took. With 0, or an error, nothing is sent. [`room`](Self::room) has to be
+    /// asked before.
+    ///
+    /// # Errors
+    /// Those of `fill`.
+    pub fn write_with<const HEAD: usize, E>(
+        &mut self,
+        id: StreamId,
+        limit: usize,
+        head: impl FnOnce(usize) -> [u8; HEAD],
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(0) };
+        debug_assert!(!stream.finished && HEAD + limit <= stream.send_window as usize);
+        let before = HEADER + HEAD;
+        let room = self.output.room(before + limit);
+        let count = fill(&mut room[before..])?;
+        if count == 0 {
+            return Ok(0);
+        }
+        let length = (HEAD + count) as u32;
+        room[..HEADER].copy_from_slice(&header(DATA, 0, id, length));
+        room[HEADER..before].copy_from_slice(&head(count));
+        self.output.grow(before + count);
+        stream.send_window -= length;
+        Ok(count)
     }
 
     /// Sends the first few bytes on a stream that was just opened, however much else waits to be sent: what
@@ -308,10 +382,9 @@ impl Mux {
         }
     }
 
-    /// What is to be sent on the channel: the first part of it that lies in one piece.
+    /// What is to be sent on the channel.
     pub fn output(&self) -> &[u8] {
-        let (first, second) = self.output.as_slices();
-        if first.is_empty() { second } else { first }
+        self.output.waiting()
     }
 
     /// How many bytes are to be sent, in all.
@@ -321,11 +394,7 @@ impl Mux {
 
     /// That many bytes of the [`output`](Self::output) were sent.
     pub fn sent(&mut self, count: usize) {
-        self.output.drain(..count);
-        if self.output.is_empty() {
-            // What comes next then lies in one piece, and is sent as one.
-            self.output.clear();
-        }
+        self.output.sent(count);
         if self.clogged && self.output.len() <= OUTPUT_HIGH_WATER / 2 {
             self.clogged = false;
             for (id, stream) in &mut self.streams {
@@ -336,20 +405,31 @@ impl Mux {
         }
     }
 
-    fn take_payload<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+    fn take_payload<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        direct: &mut impl FnMut(StreamId, &[u8]) -> usize,
+    ) -> &'a [u8] {
         let Some(incoming) = &mut self.incoming else { return bytes };
         let (payload, rest) = bytes.split_at(incoming.left.min(bytes.len()));
         incoming.left -= payload.len();
         let (id, done, finish) = (incoming.stream, incoming.left == 0, incoming.finish);
         // A stream that was reset while its data was under way is no longer here.
         if let Some(stream) = self.streams.get_mut(&id) {
+            let mut read = 0;
             if !stream.deaf {
-                stream.received.extend(payload);
+                if stream.received.is_empty() {
+                    read = direct(id, payload);
+                }
+                stream.received.extend(&payload[read..]);
             }
             if done && finish {
                 stream.peer_finished = true;
             }
-            self.note(Event::Readable(id));
+            if read < payload.len() || (done && finish) {
+                self.note(Event::Readable(id));
+            }
+            self.grant(id, read);
         }
         if done {
             self.incoming = None;
@@ -488,11 +568,14 @@ impl Mux {
     }
 
     fn send_header(&mut self, kind: u8, flags: u16, id: StreamId, length: u32) {
-        self.output.extend([0, kind]);
-        self.output.extend(flags.to_be_bytes());
-        self.output.extend(id.to_be_bytes());
-        self.output.extend(length.to_be_bytes());
+        self.output.extend(&header(kind, flags, id, length));
     }
+}
+
+fn header(kind: u8, flags: u16, id: StreamId, length: u32) -> [u8; HEADER] {
+    let ([f0, f1], [l0, l1, l2, l3]) = (flags.to_be_bytes(), length.to_be_bytes());
+    let [s0, s1, s2, s3] = id.to_be_bytes();
+    [0, kind, f0, f1, s0, s1, s2, s3, l0, l1, l2, l3]
 }
 
 #[cfg(test)]

@@ -97,20 +97,33 @@ fn h13_a_box_that_does_not_run_is_refused_and_named() {
 }
 
 #[test]
-fn h13_more_sessions_than_there_may_be_are_refused_until_one_ends() {
+fn h13_more_sessions_than_there_may_be_are_refused_until_one_ends_and_detached_ones_leave_some() {
     let lab = Lab::new();
     lab.idle("web");
     let mut first = lab.exec(["-i", "web", "cat"]).spawn();
     first.write("begun\n");
     first.says("begun");
-    for _ in 1..128 {
+    for _ in 0..96 {
         lab.exec(["-d", "web", "sleep", "600"]).output().exits(0);
     }
+    let refused = lab.exec(["-d", "web", "sleep", "600"]).output();
+    refused.exits(125).prints("").explains(&["detached", "96", "limit"]);
+    // They leave places for those whose client waits.
+    let others: Vec<_> = (1..128 - 96)
+        .map(|_| {
+            let mut other = lab.exec(["-i", "web", "cat"]).spawn();
+            other.write("begun\n");
+            other.says("begun");
+            other
+        })
+        .collect();
     let refused = lab.exec(["web", "true"]).output();
     refused.exits(125).prints("").explains(&["128 commands", "limit"]);
     first.close_stdin();
     first.wait().exits(0);
-    still_runs(&lab);
+    lab.exec(["web", "echo", "here"]).output().exits(0).prints("here\n").quietly();
+    drop(others);
+    lab.remove("web");
 }
 
 #[track_caller]

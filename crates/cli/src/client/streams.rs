@@ -12,6 +12,9 @@ use super::{Hear, Input, Parting, Speak, Timings};
 use crate::detach::{Typed, Watch};
 use crate::out::tell;
 
+/// What one read takes of standard input, in bytes: each goes by way of a thread that may block.
+const READ: usize = 256 * 1024;
+
 /// What stands for main where a session has its number.
 const MAIN: u32 = 0;
 
@@ -84,7 +87,7 @@ pub(super) async fn carry_input(writer: &mut impl Speak, input: &Input) -> Typin
         Input::Terminal(keys) => Some(Watch::new(keys.clone())),
     };
     let mut stdin = tokio::io::stdin();
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = vec![0; READ];
     loop {
         match stdin.read(&mut buffer).await {
             Ok(count) if count > 0 => {

@@ -19,13 +19,12 @@ pub(crate) mod user;
 use std::time::Instant;
 
 use boxwood_types::{ExitStatus, Signal, WindowSize};
-use boxwood_wire::frame::Kind;
 use boxwood_wire::message::{Attachment, ProcessReply};
 use boxwood_wire::mux::StreamId;
 use rustix::process::Pid;
 
 use crate::cgroup::Cgroup;
-use crate::connection::Connection;
+use crate::connection::{Connection, Input};
 use crate::fault::Fault;
 use crate::poll::Pipe;
 use ending::Ending;
@@ -111,6 +110,11 @@ impl Session {
     /// Whether it is `stream` that it speaks on.
     pub(crate) fn is_on(&self, stream: StreamId) -> bool {
         self.outward == Outward::Stream(stream)
+    }
+
+    /// Whether it is one beside main that goes on without its stream.
+    pub(crate) fn is_detached(&self) -> bool {
+        matches!(&self.part, Part::Beside(beside) if beside.attachment == Attachment::Detached)
     }
 
     /// A pipe became ready.
@@ -262,29 +266,36 @@ impl Session {
         }
     }
 
+    /// Hands over input that comes behind all that was handed over before; says how much the process takes.
+    /// What is wrong is found when the rest is [fed](Self::feed).
+    pub(crate) fn take_input(&mut self, bytes: &[u8]) -> usize {
+        let stdin = &mut self.stdio.stdin;
+        if stdin.is_ready() { stdin.take(bytes).unwrap_or(0) } else { 0 }
+    }
+
     /// Hands input over, as much as the process takes.
     fn feed(&mut self, connection: &mut Connection) -> Result<(), Fault> {
-        self.stdio.stdin.pump()?;
         let Outward::Stream(id) = self.outward else { return Ok(()) };
-        while self.stdio.stdin.wants_more() {
-            match connection.frame(id) {
-                Ok(Some(frame)) if frame.kind == Kind::Stdin => {
-                    self.stdio.stdin.push(frame.payload);
+        while self.stdio.stdin.is_ready() {
+            match connection.input(id) {
+                Ok(Input::Bytes(bytes)) => {
+                    let count = self.stdio.stdin.take(bytes)?;
+                    connection.took(id, count);
                 }
-                Ok(Some(frame)) if frame.kind == Kind::StdinEof => self.stdio.end_input(),
-                Ok(None) if connection.is_finished(id) => {
-                    self.stdio.end_input();
+                Ok(Input::End) => self.stdio.end_input(),
+                Ok(Input::Nothing) => {
+                    if connection.is_finished(id) {
+                        self.stdio.end_input();
+                    }
                     return Ok(());
                 }
-                Ok(None) => return Ok(()),
                 // A frame that has no place here, or none at all.
-                Ok(Some(_)) | Err(_) => {
+                Ok(Input::Misplaced) | Err(_) => {
                     connection.abort(id);
                     self.unheard(Instant::now());
                     return Ok(());
                 }
             }
-            self.stdio.stdin.pump()?;
         }
         Ok(())
     }

@@ -249,16 +249,18 @@ impl Outlet {
             Outward::Later => 0,
             Outward::Nowhere => scratch.len(),
         };
-        let limit = room.min(scratch.len()).min(self.owed.unwrap_or(usize::MAX));
+        let limit = room.min(self.owed.unwrap_or(usize::MAX));
         if limit == 0 {
             return Ok(Moved::Waits);
         }
-        match rustix::io::read(fd, &mut scratch[..limit]) {
+        let read = |place: &mut [u8]| rustix::io::read(fd, place);
+        let moved = match outward {
+            Outward::Stream(id) => connection.send(id, self.kind, limit, read),
+            Outward::Later | Outward::Nowhere => read(&mut scratch[..limit]),
+        };
+        match moved {
             Ok(0) => self.fd = None,
             Ok(count) => {
-                if let Outward::Stream(id) = outward {
-                    connection.send(id, self.kind, &scratch[..count]);
-                }
                 self.owed = self.owed.map(|owed| owed - count);
                 self.close_if_paid();
                 return Ok(Moved::More);
@@ -279,53 +281,39 @@ pub(crate) struct Inlet {
     /// `None` once it is closed, by us or by the process.
     fd: Option<OwnedFd>,
     ready: bool,
-    queue: Vec<u8>,
-    written: usize,
 }
 
 impl Inlet {
     fn new(fd: OwnedFd) -> Self {
-        Inlet { fd: Some(fd), ready: true, queue: Vec::new(), written: 0 }
+        Inlet { fd: Some(fd), ready: true }
     }
 
-    /// Whether the next frame may be handed over. One is held at a time; the others stay in their
-    /// stream's window. Input that nobody reads any more is taken and dropped.
-    pub(crate) fn wants_more(&self) -> bool {
-        self.queue.is_empty()
+    /// Whether it may take something. Input that nobody reads any more is taken and dropped.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready || self.fd.is_none()
     }
 
-    /// Takes one frame's bytes.
-    pub(crate) fn push(&mut self, bytes: Vec<u8>) {
-        if self.fd.is_some() {
-            self.queue = bytes;
-            self.written = 0;
-        }
-    }
-
-    /// Ends the input. After a frame was pushed that is: once [`wants_more`](Self::wants_more) says
-    /// that it has been written.
+    /// Ends the input.
     pub(crate) fn close(&mut self) {
         self.fd = None;
-        self.queue = Vec::new();
     }
 
-    /// Writes what the pipe takes.
-    pub(crate) fn pump(&mut self) -> Result<(), Fault> {
-        while self.ready && !self.queue.is_empty() {
-            let Some(fd) = &self.fd else { return Ok(()) };
-            match rustix::io::write(fd, &self.queue[self.written..]) {
-                Ok(count) => self.written += count,
-                Err(Errno::AGAIN) => self.ready = false,
+    /// Writes what the pipe takes, and says how much; what it did not take stays in its stream's window.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        loop {
+            let Some(fd) = &self.fd else { return Ok(bytes.len()) };
+            match rustix::io::write(fd, bytes) {
+                Ok(count) => return Ok(count),
+                Err(Errno::AGAIN) => {
+                    self.ready = false;
+                    return Ok(0);
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::PIPE) => self.close(),
                 // A terminal that its processes hung up: there is nobody to read this.
-                Err(Errno::IO) => self.queue = Vec::new(),
+                Err(Errno::IO) => return Ok(bytes.len()),
                 Err(errno) => return Err(errno).step("write a process's input"),
             }
-            if self.written >= self.queue.len() {
-                self.queue = Vec::new();
-            }
         }
-        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use boxwood_wire::frame::{self, Decoder, HEADER, MAIN_PORT};
+use boxwood_wire::frame::{self, Decoder, HEADER, Kind, MAIN_PORT};
 use boxwood_wire::message::Stdin;
 use boxwood_wire::mux::{Limits, Mux, Role, WINDOW};
 
@@ -61,7 +61,8 @@ impl Scene {
                 return;
             }
             self.host.receive(&out).unwrap();
-            self.guest.receive(&back).unwrap();
+            let session = &mut self.session;
+            self.guest.receive(&back, |_, input| session.take_input(input)).unwrap();
             while self.guest.next_event().is_some() {}
         }
     }
@@ -223,6 +224,30 @@ fn g5_input_arrives_in_order_and_ends_after_the_last_byte() {
         }
         got.extend(bytes);
     }
+    assert!(got == data);
+}
+
+#[test]
+fn g5_input_is_there_before_its_frame_is_whole_and_in_order_with_what_waited() {
+    let mut scene = Scene::new(Stdin::Stream);
+    rustix::io::ioctl_fionbio(&scene.child[0], true).unwrap();
+    let data: Vec<u8> = (0..100_000u32).map(|n| (n * 31) as u8).collect();
+    let (first, second) = data.split_at(60_000);
+    let mut bytes = frame::header(Kind::Stdin, first.len()).to_vec();
+    bytes.extend(first);
+    bytes.extend(frame::header(Kind::Stdin, second.len()));
+    bytes.extend(second);
+    let mut got = Vec::new();
+    // With the pipe empty it is handed on as it comes; once that is full it waits, and so does what follows.
+    let pieces = [&bytes[..1000], &bytes[1000..1001], &bytes[1001..]];
+    for piece in pieces {
+        assert_eq!(scene.host.write(scene.stream, piece), piece.len());
+        scene.carry();
+        got.extend(scene.read_input());
+    }
+    assert!(got.len() > 60_000 && got.len() < data.len(), "{} bytes", got.len());
+    scene.settle();
+    got.extend(scene.read_input());
     assert!(got == data);
 }
 

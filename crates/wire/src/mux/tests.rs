@@ -110,6 +110,101 @@ fn g5_a_slow_reader_stops_its_own_stream_and_no_other() {
 }
 
 #[test]
+fn g5_what_is_read_as_it_comes_is_granted_again_and_the_rest_waits() {
+    let (mut host, mut guest) = pair();
+    let id = host.open().unwrap();
+    settle(&mut host, &mut guest);
+    events(&mut guest);
+    let data: Vec<u8> = (0..4 * WINDOW).map(|n| (n * 7 / 3) as u8).collect();
+    let (mut sent, mut got) = (0, Vec::new());
+    while sent < data.len() {
+        let count = host.write(id, &data[sent..]);
+        assert!(count > 0 || host.unsent() > 0, "the window is not opened again");
+        sent += count;
+        let bytes = host.output().to_vec();
+        host.sent(bytes.len());
+        let mut direct = |_, bytes: &[u8]| {
+            got.extend_from_slice(bytes);
+            bytes.len()
+        };
+        guest.receive_with(&bytes, &mut direct).unwrap();
+        carry(&mut guest, &mut host, usize::MAX);
+    }
+    assert!(got == data);
+    assert_eq!(events(&mut guest), [], "nothing is left to be read");
+    host.write(id, b"taken in part");
+    let bytes = host.output().to_vec();
+    host.sent(bytes.len());
+    guest.receive_with(&bytes, |_, _| 6).unwrap();
+    // Not offered, since something waits before it.
+    host.write(id, b", and this");
+    let bytes = host.output().to_vec();
+    host.sent(bytes.len());
+    guest.receive_with(&bytes, |_, _| unreachable!("it is not its turn")).unwrap();
+    assert_eq!(guest.read(id, 100), b"in part, and this");
+}
+
+#[test]
+fn g5_what_is_written_in_place_goes_in_one_piece_or_not_at_all() {
+    let (mut host, mut guest) = pair();
+    let id = host.open().unwrap();
+    settle(&mut host, &mut guest);
+    let head = |count: usize| [count as u8; 2];
+    let nothing = guest.write_with(id, 10, head, |_| Err("nothing there"));
+    assert_eq!(nothing, Err("nothing there"));
+    assert_eq!(guest.write_with(id, 10, head, |_| Ok::<_, ()>(0)), Ok(0));
+    assert_eq!(guest.unsent(), 0);
+    guest.write(id, b"before ");
+    let fill = |room: &mut [u8]| {
+        room[..5].copy_from_slice(b"bytes");
+        Ok::<_, ()>(5)
+    };
+    assert_eq!(guest.write_with(id, 10, head, fill), Ok(5));
+    guest.write(id, b" behind");
+    settle(&mut host, &mut guest);
+    assert_eq!(host.read(id, 100), b"before \x05\x05bytes behind");
+    // What was written counts against the window as any other bytes.
+    let mut left = WINDOW as usize - 21;
+    while left > 0 {
+        left -= guest.write(id, &vec![0; left]);
+        settle(&mut host, &mut guest);
+    }
+    assert_eq!(guest.room(id), 0);
+}
+
+#[test]
+fn g5_who_was_left_too_little_room_is_told_when_there_is_more() {
+    let (mut host, mut guest) = pair();
+    let id = guest_stream(&mut host, &mut guest);
+    // The channel takes no more than three bytes.
+    let size = OUTPUT_HIGH_WATER - HEADER - 3;
+    let fill = |_: &mut [u8]| Ok::<_, ()>(size);
+    assert_eq!(guest.write_with(id, size, |_| [0; 0], fill), Ok(size));
+    assert_eq!((guest.room(id), guest.room_for(id, 6)), (3, 0));
+    settle(&mut guest, &mut host);
+    assert!(events(&mut guest).contains(&Event::Writable(id)));
+
+    // The window has no more than three.
+    let left = WINDOW as usize - size - 3;
+    for part in [left / 2, left - left / 2] {
+        assert_eq!(guest.write(id, &vec![1; part]), part);
+        settle(&mut guest, &mut host);
+    }
+    events(&mut guest);
+    assert_eq!((guest.room(id), guest.room_for(id, 6)), (3, 0));
+    while !host.read(id, WINDOW as usize).is_empty() {}
+    settle(&mut guest, &mut host);
+    assert_eq!(events(&mut guest), [Event::Writable(id)]);
+}
+
+/// A stream that both know.
+fn guest_stream(host: &mut Mux, guest: &mut Mux) -> StreamId {
+    let id = host.open().unwrap();
+    settle(host, guest);
+    id
+}
+
+#[test]
 fn g5_a_half_close_leaves_the_other_direction_open() {
     let (mut host, mut guest) = pair();
     let id = host.open().unwrap();
