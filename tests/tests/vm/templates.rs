@@ -193,12 +193,8 @@ fn s1_a_bake_that_is_killed_leaves_nothing_that_the_next_run_minds() {
     let folder = Folder::watch(&templates);
     let run = lab.run(["-m", "128m", "busybox", "echo", "hi"]).spawn();
     folder.until(|| (!unfinished(&lab).is_empty()).then_some(()));
-    let half = Folder::watch(&unfinished(&lab)[0]);
-    half.until(|| {
-        let entries = fs::read_dir(&unfinished(&lab)[0]).unwrap();
-        let written: u64 = entries.map(|entry| entry.unwrap().metadata().unwrap().blocks()).sum();
-        (written > 0).then_some(())
-    });
+    // A guest that boots once more does so with another folder.
+    while !folder_is_written(&unfinished(&lab)[0]) {}
     run.signal(Signal::KILL);
     drop(run.wait());
     assert_eq!(counted(&lab), [0, 0]);
@@ -207,6 +203,19 @@ fn s1_a_bake_that_is_killed_leaves_nothing_that_the_next_run_minds() {
     next.exits(0).prints("hi\n");
     assert_eq!(counted(&lab), [1, 1]);
     assert_eq!(unfinished(&lab), Vec::<PathBuf>::new());
+}
+
+/// Waits until something is written in a folder, or another one is in its place.
+fn folder_is_written(path: &Path) -> bool {
+    let half = Folder::watch(path);
+    let inode = || fs::metadata(path).map(|folder| folder.ino()).ok();
+    let watched = inode();
+    half.until(|| {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        let blocks = |entry: fs::DirEntry| entry.metadata().map_or(0, |file| file.blocks());
+        let written = entries.map(blocks).sum::<u64>() > 0;
+        (written || inode() != watched).then_some(written)
+    })
 }
 
 #[test]
