@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
+use rustix::io::Errno;
 
 /// A folder, or a file, that is watched.
 #[derive(Debug)]
@@ -20,6 +21,14 @@ impl Folder {
     /// # Panics
     /// When it can't be watched.
     pub fn watch(path: &Path) -> Folder {
+        Folder::watch_there(path).unwrap_or_else(|| panic!("{} is not there", path.display()))
+    }
+
+    /// The same for one that may have gone.
+    ///
+    /// # Panics
+    /// When it is there and can't be watched.
+    pub fn watch_there(path: &Path) -> Option<Folder> {
         let flags = CreateFlags::CLOEXEC | CreateFlags::NONBLOCK;
         let inotify = init(flags).expect("inotify works");
         let events = WatchFlags::CREATE
@@ -27,9 +36,11 @@ impl Folder {
             | WatchFlags::MOVED_FROM
             | WatchFlags::DELETE
             | WatchFlags::MODIFY;
-        let watched = add_watch(&inotify, path, events);
-        watched.unwrap_or_else(|errno| panic!("can't watch {}: {errno}", path.display()));
-        Folder { inotify }
+        match add_watch(&inotify, path, events) {
+            Ok(_) => Some(Folder { inotify }),
+            Err(Errno::NOENT) => None,
+            Err(errno) => panic!("can't watch {}: {errno}", path.display()),
+        }
     }
 
     /// Waits until something that happens in it makes `done` say something. It is asked once before.
