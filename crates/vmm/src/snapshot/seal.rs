@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Part, Paths, SKETCH, Sketch, read_json};
+use super::{Part, Paths, SKETCH, Sketch, frozen, read_json};
 use crate::blocking::blocking;
 use crate::error::Error;
 use crate::failpoint::failpoint;
@@ -67,6 +67,8 @@ fn seal_now(dir: &Path, others: &[&str]) -> Result<(), Error> {
         written.map_err(Error::io("write", &path))?;
         failpoint("snapshot: manifest written");
     }
+    // All of it has been read just now, so its first use need not read it again (contract S1).
+    frozen::note_checked(&paths, &manifest);
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("write", dir))
 }
 
