@@ -126,8 +126,9 @@ impl ApiError {
     fn from_vmm(error: &vmm::Error) -> Self {
         let (status, kind) = match error {
             vmm::Error::NoArchive { .. } => (StatusCode::BAD_REQUEST, ErrorKind::BadRequest),
-            // With its disk alone, or on another host, it may do.
+            // With its disk alone, or on another host, it may do; a damaged one has to be removed.
             vmm::Error::Foreign { .. }
+            | vmm::Error::Unfit { .. }
             | vmm::Error::DiskAlone { .. }
             | vmm::Error::TooManyCaptures { .. } => (StatusCode::CONFLICT, ErrorKind::Conflict),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Internal),

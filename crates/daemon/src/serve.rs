@@ -31,6 +31,9 @@ use crate::routes::start;
 
 /// The most connections at the same time. Who comes then takes the place of a silent one.
 const CONNECTIONS: usize = 512;
+/// The most threads for what blocks. A request has two when it works on files: with as many threads as
+/// connections, each could have its first and wait for its second.
+const THREADS: usize = 4 * CONNECTIONS;
 /// How long a client may take for the head of a request, and for a handshake.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// What is going on when the daemon is to end has so long.
@@ -65,6 +68,7 @@ pub fn serve(
 ) -> Result<(), ServeError> {
     let event_loop = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(THREADS)
         .build()
         .map_err(ServeError::Loop)?;
     let served = event_loop.block_on(live(runtime, options, tell));

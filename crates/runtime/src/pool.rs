@@ -132,14 +132,18 @@ impl Runtime {
     pub fn pool(&self) -> Result<Pool, Error> {
         let mut members = self.home.members()?;
         members.retain(Member::is_alive);
-        let (wanted, failure) = (self.home.pool_config()?.shapes, self.home.pool_failure()?);
+        let wanted = self.home.pool_config()?.shapes;
+        let there = |shape| members.iter().filter(|member| member.spec.shape == shape).count();
+        let is_short = wanted.iter().any(|one| there(one.shape) < one.count as usize);
+        // Why it was short once is nobody's concern any more.
+        let failure = self.home.pool_failure().filter(|_| is_short);
         Ok(Pool { wanted, members, failure })
     }
 
     /// The last thing a member's shim has said.
     fn complaint(&self, member: &Member) -> String {
         // Its directory goes with it.
-        if let Ok(Some(failure)) = self.home.pool_failure()
+        if let Some(failure) = self.home.pool_failure()
             && failure.time >= member.spec.created
         {
             return failure.message;

@@ -58,7 +58,7 @@ impl fmt::Display for Progress {
             Progress::Setup(step) => step.fmt(f),
             Progress::Template(step) => match step {
                 boxwood_vmm::Progress::Waiting => {
-                    f.write_str("waiting for another process that bakes this template")
+                    f.write_str("waiting for another process that bakes a template")
                 }
                 boxwood_vmm::Progress::Baking => f.write_str("baking a template, once"),
                 boxwood_vmm::Progress::Rebaking { reason } => {

@@ -212,12 +212,10 @@ impl Home {
         self.root().join(CONFIG).exists() || self.pool().exists()
     }
 
-    /// Why the pool could not be filled when that was last tried; nothing when it could.
-    ///
-    /// # Errors
-    /// When that can't be read.
-    pub fn pool_failure(&self) -> Result<Option<PoolFailure>, StateError> {
-        atomic::read(&self.root().join(FAILURE))
+    /// Why the pool could not be filled when that was last tried; nothing when it could, or when a crash of
+    /// the host has left half of it: it is for people, and the VMs that wait are counted without it.
+    pub fn pool_failure(&self) -> Option<PoolFailure> {
+        atomic::read(&self.root().join(FAILURE)).ok().flatten()
     }
 
     /// Says why the pool could not be filled: who fills it has nobody who listens.
@@ -228,8 +226,16 @@ impl Home {
         }
         let message = why.chars().take(REASON).map(|c| if c.is_control() { ' ' } else { c });
         let failure = PoolFailure { time: Moment::now(), message: message.collect() };
-        // On a full disk the pool is seen to be short of VMs, without a word about it.
-        let _ = atomic::replace_unsynced(self.root(), FAILURE, &failure);
+        // On a full disk the pool is seen to be short of VMs, without a word about it. Several may say so at
+        // the same time: each has a file of its own until it is whole.
+        let beside = self.root().join(format!(".{FAILURE}.{}.new", std::process::id()));
+        let written = serde_json::to_vec(&failure)
+            .map_err(std::io::Error::other)
+            .and_then(|bytes| fs::write(&beside, bytes))
+            .and_then(|()| fs::rename(&beside, self.root().join(FAILURE)));
+        if written.is_err() {
+            let _ = fs::remove_file(&beside);
+        }
     }
 
     /// The pool can be filled.

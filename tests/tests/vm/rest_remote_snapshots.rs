@@ -187,18 +187,12 @@ fn refill(lab: &Lab, claimed: &str) -> Invocation {
 fn a_pool_that_can_not_be_filled_says_so_until_it_can() {
     let lab = Lab::new();
     let daemon = lab.daemon();
-    set(&lab, &["1"]);
+    set(&lab, &["2"]);
     let whole = |id: &str| {
         let members = fs::read_dir(lab.home().join("pool")).unwrap().map(Result::unwrap);
         members.map(|entry| entry.path()).find(|path| path.to_str().unwrap().contains(id)).unwrap()
     };
-    let member = whole(&full(&lab, 1)[0]);
-    let spec = fs::read_to_string(member.join("member.json")).unwrap();
-    lab.boxwood(["pool", "ls"]).output().exits(0).quietly();
-    // Who makes up for a claim has nobody who listens.
-    let mut broken: serde_json::Value = serde_json::from_str(&spec).unwrap();
-    broken["template"]["store"] = "/nowhere".into();
-    refill(&lab, &broken.to_string()).output().exits(1);
+    let spec = fs::read_to_string(whole(&full(&lab, 2)[0]).join("member.json")).unwrap();
     let told = |words: &[&str]| {
         for output in
             [lab.boxwood(["pool", "ls"]).output(), there(&lab, &daemon, &["pool", "ls"]).output()]
@@ -209,17 +203,35 @@ fn a_pool_that_can_not_be_filled_says_so_until_it_can() {
             assert_eq!(complaint.lines().count(), 1, "{complaint}");
         }
     };
+    let told_of_nothing = || {
+        lab.boxwood(["pool", "ls"]).output().exits(0).quietly();
+        assert!(daemon.get("/v1/pool").is(200).json()["failure"].is_null());
+    };
+    let kill_one = || {
+        rustix::process::kill_process(processes(&lab, true)[0], Signal::KILL).unwrap();
+        full(&lab, 1);
+    };
+    told_of_nothing();
+    // Nobody waits for a VM that dies while it waits.
+    kill_one();
+    told(&["its VM has ended"]);
+    // Nor does who makes up for a claim have anybody who listens.
+    let mut broken: serde_json::Value = serde_json::from_str(&spec).unwrap();
+    broken["template"]["store"] = "/nowhere".into();
+    refill(&lab, &broken.to_string()).output().exits(1);
     told(&["/nowhere", "No such file"]);
     // It can be filled, so nothing is told of that any more.
     set(&lab, &["2"]);
     full(&lab, 2);
-    lab.boxwood(["pool", "ls"]).output().exits(0).quietly();
-    assert!(daemon.get("/v1/pool").is(200).json()["failure"].is_null());
-    // Nor does anybody wait for a VM that dies while it waits.
-    let qemu = processes(&lab, true)[0];
-    rustix::process::kill_process(qemu, Signal::KILL).unwrap();
-    full(&lab, 1);
+    told_of_nothing();
+    // Nor when no more are wanted than there are, or half of it is left by a crash.
+    kill_one();
     told(&["its VM has ended"]);
+    fs::write(lab.home().join("pool.failure"), "").unwrap();
+    told_of_nothing();
+    fs::write(lab.home().join("pool.failure"), r#"{"time": "x"#).unwrap();
+    set(&lab, &["1"]);
+    told_of_nothing();
     set(&lab, &["0"]);
     lab.boxwood(["pool", "ls"]).output().exits(0).quietly();
     assert!(!lab.home().join("pool.failure").exists());

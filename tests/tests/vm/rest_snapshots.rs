@@ -1,7 +1,8 @@
 //! Snapshots, forks and the pool over REST: what is refused changes nothing, and who goes leaves nothing
 //! behind.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use boxwood_tests::{Lab, Tree};
@@ -100,6 +101,9 @@ fn h13_boxes_that_are_in_no_state_for_it_are_not_captured() {
     assert_eq!(daemon.get("/v1/snapshots/disk").is(200).json()["source"]["name"], "web");
     // Without its memory it can't go on, and that is nobody's fault.
     daemon.tell("/v1/snapshots/disk/restore").fails(409, "conflict", &["--disk-only"]);
+    let layer = lab.home().join("snapshots/disk/disk.0");
+    File::options().append(true).open(layer).unwrap().write_all(b"x").unwrap();
+    daemon.tell("/v1/snapshots/disk/verify").fails(409, "conflict", &["disk.0"]);
     let listed = daemon.get("/v1/snapshots").is(200).json();
     assert_eq!(listed["snapshots"].as_array().unwrap().len(), 1, "{listed}");
     assert_eq!(lab.boxes().len(), 1);

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use boxwood_tests::{Invocation, Lab, StoreKind, Tree};
@@ -208,6 +208,17 @@ fn s1_a_snapshot_that_was_exported_is_the_same_where_it_is_imported() {
     let size = fs::metadata(&file).unwrap().len();
     assert!(size < 200 << 20, "{size} bytes");
     let piped = lab.boxwood(["snapshot", "export", "warm"]).output().exits(0).stdout;
+    assert!(piped == fs::read(&file).unwrap());
+    assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600, "others can read its memory");
+    // What is no file is written to, and what a link leads to is replaced.
+    let out = lab.boxwood(["snapshot", "export", "-o", "/dev/stdout", "warm"]).output().exits(0);
+    assert!(out.stdout == piped);
+    let link = lab.folder().join("link");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    fs::write(&file, "old").unwrap();
+    let export = lab.boxwood(["snapshot", "export", "-o"]).args([&link]).args(["warm"]);
+    export.output().exits(0).quietly().prints("");
+    assert_eq!(fs::read_link(&link).unwrap(), file);
     assert!(piped == fs::read(&file).unwrap());
     let import = |args: &[&str]| there.boxwood(["snapshot", "import"]).args(args);
     import(&[]).stdin(piped.clone()).output().exits(0).quietly().prints("warm\n");

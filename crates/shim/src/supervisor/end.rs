@@ -83,11 +83,13 @@ impl Supervisor {
             // No reader can see a live record without its box: removing is one rename.
             AfterExit::Remove => self.home.remove(&self.dir),
         };
-        self.unwritten = result.err().map(|error| boxwood_types::chain(&error));
-        if let Some(why) = &self.unwritten {
+        let failed = result.err().map(|error| boxwood_types::chain(&error));
+        if let Some(why) = &failed {
             note!("{why}");
             append(&mut exit.message, why);
         }
+        // Of a box that is gone nobody will ask how it ended; what is left of its files goes with the next command.
+        self.unwritten = failed.filter(|_| self.dir.path().exists());
         self.announce_end(exit.reason, die);
         exit
     }

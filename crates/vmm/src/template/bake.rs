@@ -45,7 +45,8 @@ where
     let end = Instant::now() + request.within;
     let mut told = false;
     loop {
-        match bake(place, request, &idle).await {
+        let left = end.saturating_duration_since(Instant::now());
+        match bake(place, &BakeRequest { within: left, ..*request }, &idle).await {
             Err(error) if asks_for_another(&error, request.again_if) && Instant::now() < end => {
                 if !std::mem::replace(&mut told, true) {
                     progress(Progress::Retrying);

@@ -90,7 +90,7 @@ impl BakeRequest<'_> {
 /// What [`Templates::ensure`] does, when it takes time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Another process bakes this template; it is awaited.
+    /// Another process bakes this template, or another one; it is awaited.
     Waiting,
     /// There is none yet, so it is baked.
     Baking,
@@ -211,10 +211,11 @@ impl Templates {
             Found::Nothing => progress(Progress::Baking),
             Found::Unfit(reason) => progress(Progress::Rebaking { reason }),
         }
-        let start = std::time::Instant::now();
         // It takes seconds anyway, and this finds what others have left, too.
         self.sweep()?;
-        let booting = lock::take(&self.dir.join("booting.lock"), || ()).await?;
+        let waiting = || progress(Progress::Waiting);
+        let booting = lock::take(&self.dir.join("booting.lock"), waiting).await?;
+        let start = std::time::Instant::now();
         bake::bake_until_it_boots(&self.place(binding), request, idle, progress).await?;
         drop(booting);
         let template = self.get(&key.to_string()).await?;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -15,6 +16,8 @@ use crate::verbs::load::archive;
 /// Where an archive is written to.
 enum Target {
     Stdout,
+    /// What is there, and is no file.
+    Stream(PathBuf),
     /// Under another name until it is whole.
     File {
         half: Half,
@@ -40,18 +43,27 @@ impl Target {
             }
             return Ok((Target::Stdout, Box::new(out.lock())));
         };
+        // A link stays one: what it leads to is replaced.
+        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if path.metadata().is_ok_and(|meta| !meta.is_file()) {
+            // A device or a named pipe is no place for another file.
+            let file = File::options().write(true).open(path).with_context(|| cant_write(path))?;
+            return Ok((Target::Stream(path.clone()), Box::new(file)));
+        }
         let mut half = path.as_os_str().to_owned();
         half.push(format!(".{}.tmp", std::process::id()));
         let half = Half(half.into());
-        let file = File::create_new(&half.0).with_context(|| cant_write(path))?;
-        Ok((Target::File { half, path: path.to_owned() }, Box::new(file)))
+        // It has a box's memory in it.
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&half.0);
+        let file = file.with_context(|| cant_write(path))?;
+        Ok((Target::File { half, path: path.clone() }, Box::new(file)))
     }
 
     /// For `map_err`: what could not be done.
     fn failed(&self, error: anyhow::Error) -> anyhow::Error {
         match self {
             Target::Stdout => error,
-            Target::File { path, .. } => error.context(cant_write(path)),
+            Target::Stream(path) | Target::File { path, .. } => error.context(cant_write(path)),
         }
     }
 
