@@ -43,11 +43,11 @@ where
     F: AsyncFn(&mut UnixStream) -> Result<(), IdleError>,
 {
     let end = Instant::now() + request.within;
-    let mut told = false;
+    let (mut attempt, mut told) = (*request, false);
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        match bake(place, &BakeRequest { within: left, ..*request }, &idle).await {
+        match bake(place, &attempt, &idle).await {
             Err(error) if asks_for_another(&error, request.again_if) && Instant::now() < end => {
+                attempt.within = end.saturating_duration_since(Instant::now());
                 if !std::mem::replace(&mut told, true) {
                     progress(Progress::Retrying);
                 }
