@@ -75,7 +75,8 @@ pub(crate) async fn get(
     responses(
         (status = 204, description = "It is what was captured, and can go on here"),
         (status = 404, body = ErrorBody),
-        (status = 409, body = ErrorBody, description = "It is damaged, or whole and can't go on on this host")))]
+        (status = 409, body = ErrorBody, description = "It is damaged, or whole and can't go on on \
+            this host")))]
 pub(crate) async fn verify(
     State(app): State<App>,
     Name(name): Name,
