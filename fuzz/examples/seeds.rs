@@ -42,6 +42,9 @@ fn greetings() -> Vec<Vec<u8>> {
         preface::encode(&GuestWord::Idle),
         preface::encode(&GuestWord::Reborn { epoch: Epoch([1; 16]), mark: Mark([2; 16]) }),
         preface::encode(&failed),
+        preface::encode(&HostWord::Clock),
+        preface::encode(&HostWord::SetClock { epoch: Epoch([1; 16]), by_ns: -1 }),
+        preface::encode(&GuestWord::Clock { epoch: Epoch([1; 16]), unix_time_ns: 1 }),
     ]
 }
 
@@ -57,6 +60,7 @@ fn frames() -> Vec<Vec<u8>> {
         ControlRequest::Signal { target: Target::Main, signal: Signal::TERM },
         ControlRequest::Stop { signal: Signal::TERM, grace_ms: 10 },
         ControlRequest::Ping { nonce: 1 },
+        ControlRequest::SetClock { by_ns: -1 },
     ];
     let left = ControlReply::Left { flush_error: Some(reason()), counters: Counters::default() };
     let mut all: Vec<Vec<u8>> = Vec::new();

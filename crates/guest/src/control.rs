@@ -1,5 +1,5 @@
-//! The control service: signals and sizes for main and sessions, main's stop, and signs of life. Part
-//! of `guest`.
+//! The control service: signals and sizes for main and sessions, main's stop, signs of life, and the
+//! clock. Part of `guest`.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use boxwood_wire::frame::Kind;
 use boxwood_wire::message::{ControlReply, ControlRequest, Target};
 use boxwood_wire::mux::StreamId;
 
+use crate::clock;
 use crate::fault::{Fault, Step};
 use crate::guest::{Guest, MAIN_SLOT, Main};
 use crate::processes;
@@ -78,6 +79,11 @@ impl Guest {
                 Some(ControlRequest::Hold { nonce, mark }) => {
                     self.hold(id, nonce, mark);
                     return Ok(());
+                }
+                Some(ControlRequest::SetClock { by_ns }) => {
+                    if let Err(errno) = clock::shift(by_ns) {
+                        eprintln!("boxwood-guest: can't set the clock by {by_ns} ns: {errno}");
+                    }
                 }
                 None => {
                     connection.abort(id);

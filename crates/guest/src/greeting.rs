@@ -6,8 +6,9 @@ use boxwood_wire::message::Counters;
 use boxwood_wire::mux::MuxError;
 use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, HostWord, PrefaceError};
 
+use crate::clock;
 use crate::connection::{Connection, Received};
-use crate::fault::Fault;
+use crate::fault::{Fault, Step};
 use crate::guest::{Guest, Link, Main};
 use crate::hold::Hold;
 use crate::rebirth;
@@ -72,8 +73,19 @@ impl Guest {
             match reader.push::<HostWord>(bytes) {
                 Ok(None) => break,
                 Ok(Some((_version, HostWord::Hello(hello)))) => {
-                    let rest = std::mem::take(reader).into_rest();
-                    return self.greeted(&hello, &rest);
+                    self.link = Link::Greeting(std::mem::take(reader));
+                    self.greeted(&hello)?;
+                }
+                Ok(Some((_version, HostWord::SetClock { epoch, by_ns }))) => {
+                    if self.reborn_as == Some(epoch) {
+                        let rest = std::mem::take(reader).into_rest();
+                        return self.reborn(epoch, by_ns, &rest);
+                    }
+                }
+                Ok(Some((_version, HostWord::Clock))) => {
+                    if let Some(epoch) = self.reborn_as {
+                        self.say_clock(epoch)?;
+                    }
                 }
                 Ok(Some((_version, HostWord::Continue))) => {
                     let rest = std::mem::take(reader).into_rest();
@@ -98,18 +110,38 @@ impl Guest {
         Ok(())
     }
 
-    /// Greeting -- hello --> Open, unless the rebirth fails
-    fn greeted(&mut self, hello: &Hello, rest: &[u8]) -> Result<(), Fault> {
+    /// Begins a rebirth, of which nothing is left to do in the end but to set the clock right.
+    fn greeted(&mut self, hello: &Hello) -> Result<(), Fault> {
         let epoch = hello.epoch;
+        self.reborn_as = None;
+        if let Err(fault) = clock::set(hello.unix_time_ns).step("set the clock") {
+            return self.say(&failed(epoch, &fault));
+        }
+        // The answer comes while the rest is done.
+        self.say_clock(epoch)?;
         if let Err(fault) = rebirth::reborn(hello, &mut self.machine.identity) {
             return self.say(&failed(epoch, &fault));
         }
+        self.reborn_as = Some(epoch);
         self.counters = Counters::default();
         // What was connected before stays unconnected.
         let now = Instant::now();
         self.sessions.iter_mut().flatten().for_each(|session| session.reborn(now));
         self.early.clear();
         self.hold = Hold::No;
+        Ok(())
+    }
+
+    fn say_clock(&mut self, epoch: Epoch) -> Result<(), Fault> {
+        self.say(&GuestWord::Clock { epoch, unix_time_ns: clock::read() })
+    }
+
+    /// Greeting -- hello, rebirth, clock right --> Open
+    fn reborn(&mut self, epoch: Epoch, by_ns: i64, rest: &[u8]) -> Result<(), Fault> {
+        self.reborn_as = None;
+        if let Err(fault) = clock::shift(by_ns).step("set the clock right") {
+            return self.say(&failed(epoch, &fault));
+        }
         self.say(&GuestWord::Reborn { epoch, mark: self.mark })?;
         self.move_again()?;
         let mut connection = Connection::new();
@@ -127,6 +159,7 @@ impl Guest {
 
     /// Open -- hang-up --> Greeting
     fn hung_up(&mut self) -> Result<(), Fault> {
+        self.reborn_as = None;
         if !matches!(self.link, Link::Greeting(_)) {
             self.link = Link::Greeting(preface::Reader::new());
         }

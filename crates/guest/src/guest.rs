@@ -2,7 +2,7 @@
 //! `main`, turn by turn; `greeting`, `start`, `sessions`, `control` and `leaving` are parts of it.
 //!
 //! ```text
-//! link   Greeting -- hello, rebirth --> Open -- hang-up --> Greeting
+//! link   Greeting -- hello, rebirth, clock right --> Open -- hang-up --> Greeting
 //!        Open -- hold --> Held (see `hold`)
 //! main   Awaited -- start --> Alive -- its exit told --> Emptying -- all reaped, flushed --> Left
 //!        Awaited -- refused, failed --> Emptying or Left
@@ -14,7 +14,7 @@ use boxwood_types::{ExitStatus, Signal};
 use boxwood_wire::frame::{CONTROL_PORT, EXEC_PORT, MAIN_PORT, PTY_PORT};
 use boxwood_wire::message::{Counters, Leaving};
 use boxwood_wire::mux::{Event, StreamId};
-use boxwood_wire::preface::{self, GuestWord, Mark};
+use boxwood_wire::preface::{self, Epoch, GuestWord, Mark};
 use rustix::process::Pid;
 
 use crate::boot::disks::Disks;
@@ -94,6 +94,8 @@ pub(crate) struct Guest {
     pub(crate) counters: Counters,
     /// What it was given to keep in its memory.
     pub(crate) mark: Mark,
+    /// The rebirth that only waits for the clock to be right.
+    pub(crate) reborn_as: Option<Epoch>,
     pub(crate) hold: Hold,
     /// What stands still while the box is captured.
     pub(crate) still: Option<Still>,
@@ -121,6 +123,7 @@ impl Guest {
             root: None,
             counters: Counters::default(),
             mark: Mark::default(),
+            reborn_as: None,
             hold: Hold::No,
             still: None,
             nursery: Nursery::new(),

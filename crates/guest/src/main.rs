@@ -10,6 +10,7 @@
 
 mod boot;
 mod cgroup;
+mod clock;
 mod connection;
 mod control;
 mod fault;

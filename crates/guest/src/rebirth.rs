@@ -1,6 +1,6 @@
 //! Everything that must differ from box to box, done after each restore and before anything of the
-//! box runs (contract G10). Called by `guest` when a greeting has come; `boot::mounts` made the
-//! files it writes.
+//! box runs (contract G10). Called by `greeting` when a greeting has come, after the clock was set;
+//! `boot::mounts` made the files it writes.
 //!
 //! There is no network device yet, so there is no hardware address and no address to change.
 
@@ -11,7 +11,6 @@ use std::os::unix::fs::FileExt;
 use boxwood_wire::preface::Hello;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::time::{ClockId, Timespec, clock_settime};
 
 use crate::fault::{Fault, Step};
 use crate::sys;
@@ -85,18 +84,11 @@ pub(crate) fn reborn(hello: &Hello, files: &mut IdentityFiles) -> Result<(), Fau
     }
     sys::add_entropy(&files.random, &hello.entropy).step("add to the kernel's entropy")?;
     sys::reseed(&files.random).step("reseed the kernel's random generator")?;
-    clock_settime(ClockId::Realtime, time(hello.unix_time_ns)).step("set the clock")?;
     rustix::system::sethostname(&hello.hostname).step("set the host name")?;
     files.hostname.replace(&line(&hello.hostname))?;
     files.hosts.replace(&hosts(&hello.hostname))?;
     files.machine_id.replace(&line(&hex(&hello.machine_id)))?;
     files.boot_id.replace(&line(&uuid(&hello.boot_id)))
-}
-
-fn time(unix_ns: u64) -> Timespec {
-    const NS: u64 = 1_000_000_000;
-    // 2^64 ns are 584 years: both parts fit.
-    Timespec { tv_sec: (unix_ns / NS) as i64, tv_nsec: (unix_ns % NS) as i64 }
 }
 
 fn line(text: &[u8]) -> Vec<u8> {
@@ -156,8 +148,6 @@ mod tests {
         let id = [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0, 1, 2, 3, 4, 5, 6, 0xff];
         assert_eq!(&hex(&id), b"0123456789abcdef00010203040506ff");
         assert_eq!(&uuid(&id), b"01234567-89ab-cdef-0001-0203040506ff");
-        assert_eq!(time(1_700_000_000_123_456_789).tv_sec, 1_700_000_000);
-        assert_eq!(time(1_700_000_000_123_456_789).tv_nsec, 123_456_789);
     }
 
     #[test]

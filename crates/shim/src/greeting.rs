@@ -1,12 +1,13 @@
-//! The first words after a restore: who the box is now, and the guest's word that it is ready
-//! (contracts G10, S4).
+//! The first words after a restore: who the box is now, what time it is, and the guest's word that it is
+//! ready (contracts G10, S4).
 
 use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, HostWord, Mark, PrefaceError, Reader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+
+use crate::clock::{self, Asked, ENOUGH};
 
 /// Random bytes for the guest's generator: twice what Linux's pool holds.
 const ENTROPY: usize = 64;
@@ -74,23 +75,21 @@ pub fn mark() -> Result<Mark, getrandom::Error> {
     Ok(mark)
 }
 
-/// Greets a restored guest and waits until it acknowledges the epoch, and tells the mark that was frozen
-/// with it, if that is known. `behind` is sent in the same
-/// breath; what the guest sent after its answer comes back.
+/// Greets a restored guest, sets its clock, and waits until it acknowledges the epoch, and tells the mark
+/// that was frozen with it, if that is known. `behind` is sent in one breath with the last word of the
+/// greeting; what the guest sent after its answer comes back.
 ///
 /// # Errors
 /// When the guest does not become ready. The caller bounds the wait by the life of the VM.
 pub async fn greet(
     socket: &mut UnixStream,
     (mut hello, mark): (Hello, Option<Mark>),
-    behind: Vec<u8>,
+    mut behind: Vec<u8>,
 ) -> Result<Vec<u8>, GreetingError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    hello.unix_time_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-    let epoch = hello.epoch;
-    let mut bytes = preface::encode(&HostWord::Hello(hello));
-    bytes.extend(behind);
-    socket.write_all(&bytes).await.map_err(GreetingError::Channel)?;
+    let first = Asked::now();
+    hello.unix_time_ns = first.unix_time_ns();
+    let (epoch, mut asked, mut times) = (hello.epoch, Some(first), 1);
+    say(socket, &HostWord::Hello(hello)).await?;
     let mut reader = Reader::new();
     let mut buffer = vec![0; 4096];
     loop {
@@ -107,6 +106,22 @@ pub async fn greet(
                         _ => Ok(reader.into_rest()),
                     };
                 }
+                GuestWord::Clock { epoch: read, unix_time_ns } if read == epoch => {
+                    match asked.take().map(|asked| asked.answered(unix_time_ns)) {
+                        Some(off) if off.within > clock::GOOD && times < ENOUGH => {
+                            (asked, times) = (Some(Asked::now()), times + 1);
+                            say(socket, &HostWord::Clock).await?;
+                        }
+                        Some(off) => {
+                            let last = HostWord::SetClock { epoch, by_ns: off.by_ns };
+                            let mut bytes = preface::encode(&last);
+                            bytes.append(&mut behind);
+                            socket.write_all(&bytes).await.map_err(GreetingError::Channel)?;
+                        }
+                        // It was not asked.
+                        None => {}
+                    }
+                }
                 GuestWord::Failed { epoch: failed, step, reason } if failed == epoch => {
                     return Err(GreetingError::Guest {
                         step: shorten(step),
@@ -115,7 +130,10 @@ pub async fn greet(
                 }
                 GuestWord::Unsupported => return Err(GreetingError::Unsupported),
                 // A word from before the freeze, or about another epoch: not an answer to this.
-                GuestWord::Idle | GuestWord::Reborn { .. } | GuestWord::Failed { .. } => {}
+                GuestWord::Idle
+                | GuestWord::Reborn { .. }
+                | GuestWord::Failed { .. }
+                | GuestWord::Clock { .. } => {}
             }
             word = reader.push::<GuestWord>(&[]).map_err(GreetingError::Answer)?;
         }
@@ -165,7 +183,7 @@ async fn idle(socket: &mut UnixStream) -> Result<(), GreetingError> {
                 return Err(GreetingError::Guest { step: shorten(step), reason: shorten(reason) });
             }
             Some((_, GuestWord::Unsupported)) => return Err(GreetingError::Unsupported),
-            Some((_, GuestWord::Reborn { .. })) | None => {}
+            Some((_, GuestWord::Reborn { .. } | GuestWord::Clock { .. })) | None => {}
         }
     }
 }
@@ -220,6 +238,58 @@ mod tests {
         };
         let error = answered(preface::encode(&word)).await.unwrap_err();
         assert_eq!(error.to_string(), "the guest failed at 'reseed': EPERM ");
+    }
+
+    /// What the host says next.
+    async fn heard(guest: &mut UnixStream, reader: &mut Reader) -> HostWord {
+        let mut bytes = [0; 4096];
+        loop {
+            if let Some((_, word)) = reader.push(&[]).unwrap() {
+                return word;
+            }
+            let count = guest.read(&mut bytes).await.unwrap();
+            if let Some((_, word)) = reader.push(&bytes[..count]).unwrap() {
+                return word;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn g10_a_guest_that_was_slow_to_answer_is_asked_again_for_its_time() {
+        let (mut host, mut guest) = UnixStream::pair().unwrap();
+        let epoch = Epoch([5; 16]);
+        let hello = Hello { epoch, ..hello("h").unwrap() };
+        let answering = async {
+            let mut reader = Reader::new();
+            let HostWord::Hello(hello) = heard(&mut guest, &mut reader).await else { panic!() };
+            let clock = |unix_time_ns| preface::encode(&GuestWord::Clock { epoch, unix_time_ns });
+            // This is how long it took: where in between the clock was read nobody knows.
+            tokio::time::sleep(clock::GOOD * 3).await;
+            guest.write_all(&clock(hello.unix_time_ns)).await.unwrap();
+            assert_eq!(heard(&mut guest, &mut reader).await, HostWord::Clock);
+            let right = Asked::now().unix_time_ns();
+            guest.write_all(&clock(right - 1_000_000_000)).await.unwrap();
+            let last = heard(&mut guest, &mut reader).await;
+            let HostWord::SetClock { by_ns, .. } = last else { panic!("{last:?}") };
+            let off = by_ns - 1_000_000_000;
+            assert!(off.unsigned_abs() < clock::GOOD.as_nanos() as u64, "off by {off} ns");
+            // Nothing else was said before: main would begin with the wrong time.
+            assert_eq!(reader.into_rest(), b"behind");
+            // A clock that nobody asked for is not listened to.
+            guest.write_all(&[clock(0), reborn(5)].concat()).await.unwrap();
+            drop(guest.shutdown().await);
+            let mut rest = Vec::new();
+            guest.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, b"");
+        };
+        let mark = Some(Mark([1; 16]));
+        let greeting = async {
+            let greeted = greet(&mut host, (hello, mark), b"behind".to_vec()).await;
+            drop(host);
+            greeted
+        };
+        let (greeted, ()) = tokio::join!(greeting, answering);
+        assert_eq!(greeted.unwrap(), b"");
     }
 
     #[test]

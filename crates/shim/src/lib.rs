@@ -7,6 +7,7 @@
 
 mod announcer;
 mod clients;
+mod clock;
 mod conversation;
 mod descriptors;
 mod door;

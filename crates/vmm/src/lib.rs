@@ -28,6 +28,7 @@ mod ram;
 mod restore;
 pub mod snapshot;
 pub mod sparse;
+mod stand_still;
 mod sys;
 mod tail;
 mod template;

@@ -9,6 +9,7 @@ use crate::process::{Ended, Identity, Limit, Process, VmExit};
 use crate::qmp::{Command, Qmp};
 use crate::snapshot::capture::{self, Origin};
 use crate::snapshot::{CaptureRequest, Captured};
+use crate::stand_still::StandStill;
 
 /// How long QEMU may take to stop or to go on.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,6 +38,7 @@ pub struct Vm {
     channel: Option<UnixStream>,
     timings: Timings,
     origin: Origin,
+    still: StandStill,
 }
 
 impl Vm {
@@ -45,7 +47,8 @@ impl Vm {
         timings: Timings,
         origin: Origin,
     ) -> Self {
-        Vm { process, qmp, channel: Some(channel), timings, origin }
+        let still = StandStill::default();
+        Vm { process, qmp, channel: Some(channel), timings, origin, still }
     }
 
     /// The host's end of the channel, once. Nothing was said on it yet: the guest answers when it
@@ -87,11 +90,13 @@ impl Vm {
         self.process.exited().await
     }
 
-    /// Stops the vCPUs; the guest sees no time pass in the meantime.
+    /// Stops the vCPUs; the guest sees no time pass in the meantime: see
+    /// [`take_stood_still`](Self::take_stood_still).
     ///
     /// # Errors
     /// When QEMU does not do it within 10 s, or has ended.
     pub async fn pause(&mut self) -> Result<(), Error> {
+        self.still.begins();
         self.execute("pause the VM", "stop").await
     }
 
@@ -100,7 +105,14 @@ impl Vm {
     /// # Errors
     /// When QEMU does not do it within 10 s, or has ended.
     pub async fn resume(&mut self) -> Result<(), Error> {
+        self.still.ends();
         self.execute("resume the VM", "cont").await
+    }
+
+    /// How long its vCPUs stood still, in pauses and captures, since this was asked last: by so much its
+    /// clock is late.
+    pub fn take_stood_still(&mut self) -> Duration {
+        self.still.take()
     }
 
     /// Captures the VM into a directory while it stands still, and lets it go on. The guest must have
@@ -110,7 +122,8 @@ impl Vm {
     /// When a step fails; the VM goes on as if nothing had been asked, unless it says otherwise, and the
     /// directory is to be thrown away.
     pub async fn capture(&mut self, request: CaptureRequest<'_>) -> Result<Captured, Error> {
-        capture::capture(&mut self.process, &mut self.qmp, &mut self.origin, request).await
+        let Vm { process, qmp, origin, still, .. } = self;
+        capture::capture((process, qmp), origin, still, request).await
     }
 
     /// Kills the VM and waits until it is gone: the one way a VM is ended (contract H3). What the

@@ -210,6 +210,11 @@ pub enum ControlRequest {
         /// To be told when this memory is reborn.
         mark: Mark,
     },
+    /// The box stood still while time went on: its clock is late by this.
+    SetClock {
+        /// Nanoseconds to add.
+        by_ns: i64,
+    },
 }
 
 /// What the guest says on [`CONTROL_PORT`](crate::frame::CONTROL_PORT).

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub const MAGIC: [u8; 8] = *b"\xb0xwood\r\n";
 
 /// The versions of the protocol this build speaks.
-pub const VERSIONS: VersionRange = VersionRange { min: 5, max: 5 };
+pub const VERSIONS: VersionRange = VersionRange { min: 6, max: 6 };
 
 /// The longest payload of a greeting, in bytes.
 pub const MAX_PAYLOAD: usize = 16 * 1024;
@@ -67,7 +67,8 @@ impl std::fmt::Debug for Mark {
 pub struct Hello {
     /// The id of this restore, which the guest repeats.
     pub epoch: Epoch,
-    /// The host's real-time clock, in nanoseconds since 1970, read right before sending.
+    /// The host's real-time clock, in nanoseconds since 1970, read right before sending. It is late by as
+    /// long as it takes to arrive, and [`HostWord::SetClock`] puts that right.
     pub unix_time_ns: u64,
     /// Fresh random bytes for the kernel's generator: 32 to 512.
     pub entropy: Vec<u8>,
@@ -96,6 +97,16 @@ pub enum HostWord {
     /// The guest is held ([`ControlReply::Held`](crate::message::ControlReply::Held)) and this is not
     /// another restore: everything goes on where it stood.
     Continue,
+    /// Say [`GuestWord::Clock`] once more: the last answer took too long to tell much.
+    Clock,
+    /// The last word of a rebirth: the guest's clock is wrong by this. Whenever it arrives, it says the
+    /// same.
+    SetClock {
+        /// The epoch of the rebirth.
+        epoch: Epoch,
+        /// Nanoseconds to add.
+        by_ns: i64,
+    },
 }
 
 /// What a guest says outside a connection.
@@ -103,7 +114,8 @@ pub enum HostWord {
 pub enum GuestWord {
     /// Booted and warmed up, or mounted, and idle: it may be frozen now.
     Idle,
-    /// Reborn: everything in [`Hello`] took effect. This and nothing else is readiness.
+    /// Reborn: everything in [`Hello`] took effect, and the clock is right. This and nothing else is
+    /// readiness.
     Reborn {
         /// The epoch of the [`Hello`] it answers.
         epoch: Epoch,
@@ -121,6 +133,14 @@ pub enum GuestWord {
     },
     /// The versions don't meet; the header says which ones the guest speaks.
     Unsupported,
+    /// What its clock reads, as soon as it was set by a [`Hello`] or asked for: the host knows between
+    /// which two moments that was, and so by how much it is wrong.
+    Clock {
+        /// The epoch of the [`Hello`].
+        epoch: Epoch,
+        /// Nanoseconds since 1970.
+        unix_time_ns: u64,
+    },
 }
 
 /// Why a greeting could not be read.

@@ -1,5 +1,5 @@
 //! Every unsafe block of the guest: `clone3` for the box's processes (`spawn`), and the few calls rustix
-//! has no safe form of. Called by `boot`, `rebirth`, `reaper`, `leaving`, `hold`, `control`, `cgroup` and
+//! has no safe form of. Called by `boot`, `clock`, `rebirth`, `reaper`, `leaving`, `hold`, `control`, `cgroup` and
 //! `session::spawn`.
 #![allow(unsafe_code)]
 
@@ -45,6 +45,17 @@ pub(crate) fn add_entropy(random: impl AsFd, bytes: &[u8]) -> Result<(), Errno> 
 pub(crate) fn reseed(random: impl AsFd) -> Result<(), Errno> {
     // SAFETY: RNDRESEEDCRNG takes no argument.
     unsafe { ioctl::ioctl(random, ioctl::NoArg::<RNDRESEEDCRNG>::new()) }
+}
+
+/// Sets the real-time clock forward by seconds, which may be negative, and microseconds in one step
+/// (adjtimex(2), `ADJ_SETOFFSET`; `ADJ_NANO` would stay and change what others are told by it).
+pub(crate) fn shift_clock(seconds: i64, microseconds: i64) -> Result<(), Errno> {
+    // SAFETY: timex is plain numbers; zeros are a value of it.
+    let mut change: libc::timex = unsafe { std::mem::zeroed() };
+    change.modes = libc::ADJ_SETOFFSET;
+    change.time = libc::timeval { tv_sec: seconds, tv_usec: microseconds };
+    // SAFETY: adjtimex reads and writes one timex. It returns the state of the clock, or -1.
+    if unsafe { libc::adjtimex(&mut change) } < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
 /// Writes everything a mounted file system holds to its disk and stops it, until [`thaw`].

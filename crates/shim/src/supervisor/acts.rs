@@ -13,6 +13,7 @@ use boxwood_wire::message::ControlRequest;
 use tokio::sync::mpsc;
 
 use super::{Guest, Supervisor, tell};
+use crate::clock;
 use crate::guest_time::Cause;
 use crate::health::{Main, Monitor, Ways};
 use crate::life::{Action, Event, Life};
@@ -34,6 +35,7 @@ impl Supervisor {
                 // A VM that does not go on is ended at the deadline.
                 let _ = vm.resume().await;
                 guest.link.time().go_on(Cause::Paused);
+                clock::put_forward(vm.take_stood_still(), &guest.orders);
                 self.ask_stop(policy, guest);
             }
             Action::PersistHealth(health) => {
@@ -60,6 +62,7 @@ impl Supervisor {
             Action::Unpause => {
                 vm.resume().await?;
                 guest.link.time().go_on(Cause::Paused);
+                clock::put_forward(vm.take_stood_still(), &guest.orders);
                 self.check(Main::Runs);
                 self.persist(BoxState::Running);
                 self.announcer.say(&events::Action::Unpause);

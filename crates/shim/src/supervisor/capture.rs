@@ -13,6 +13,7 @@ use boxwood_vmm::{MAX_LAYERS, make_overlay};
 use boxwood_wire::preface::Mark;
 
 use super::{Guest, Supervisor, tell};
+use crate::clock;
 use crate::greeting;
 use crate::hold;
 use crate::life::{Event, Life};
@@ -95,6 +96,7 @@ impl Supervisor {
         let captured = capture_into(&self.dir, vm, &wanted).await;
         failpoint("capture: done");
         hold::go_on(&guest.link);
+        clock::put_forward(vm.take_stood_still(), &guest.orders);
         let linked = captured.and_then(|captured| {
             link_disk(&self.dir, &wanted.directory).map_err(|error| chain(&error))?;
             Ok(captured)

@@ -27,6 +27,7 @@ use crate::failpoint::failpoint;
 use crate::host::hex;
 use crate::process::{Limit, Process};
 use crate::qmp::{Command, Qmp};
+use crate::stand_still::StandStill;
 use crate::template::{Binding, Template};
 
 /// More than the devices of any VM take: 60 to 80 KB.
@@ -117,9 +118,9 @@ pub struct Captured {
 
 /// Captures a VM into a directory, and lets it run on.
 pub(crate) async fn capture(
-    process: &mut Process,
-    qmp: &mut Qmp,
+    (process, qmp): (&mut Process, &mut Qmp),
     origin: &mut Origin,
+    stand_still: &mut StandStill,
     request: CaptureRequest<'_>,
 ) -> Result<Captured, Error> {
     let limit = Limit::of(request.within);
@@ -160,6 +161,7 @@ pub(crate) async fn capture(
     };
     failpoint("capture: files made");
     let began = Instant::now();
+    stand_still.begins();
     let stopped = process.during("stand still", limit, qmp.execute(Command::plain("stop"))).await;
     let result = match stopped {
         Ok(_) => {
@@ -172,6 +174,7 @@ pub(crate) async fn capture(
     if let Err(wedged @ Error::VmWedged { .. }) = result {
         return Err(given_up(process, wedged).await);
     }
+    stand_still.ends();
     let goes_on = process.during("go on", limit, qmp.execute(Command::plain("cont"))).await;
     let pause = began.elapsed();
     failpoint("capture: vm goes on");
