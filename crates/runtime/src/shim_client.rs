@@ -2,14 +2,14 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
+use boxwood_shim::halves::{self, ReadHalf, WriteHalf};
 use boxwood_state::control::{self, Reply, Request};
 use boxwood_state::{BoxDir, ExitRecord};
 use boxwood_types::{BoxId, ByteSize};
 use boxwood_wire::frame::{self, Decoder, Frame, Kind};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use crate::Error;
 
@@ -36,7 +36,7 @@ pub(crate) struct Heard {
 #[derive(Debug)]
 pub struct ShimReader {
     id: BoxId,
-    read: OwnedReadHalf,
+    read: ReadHalf,
     decoder: Decoder,
     buffer: Vec<u8>,
     /// What somebody waits for the end of.
@@ -47,16 +47,20 @@ pub struct ShimReader {
 #[derive(Debug)]
 pub struct ShimWriter {
     id: BoxId,
-    write: OwnedWriteHalf,
+    write: WriteHalf,
 }
 
-/// Both halves of a connection.
-pub(crate) fn split(id: &BoxId, connection: UnixStream) -> (ShimReader, ShimWriter) {
-    let (read, write) = connection.into_split();
+/// Both halves of a connection that does not block.
+///
+/// # Errors
+/// When it can't be watched.
+pub(crate) fn split(id: &BoxId, connection: OwnedFd) -> Result<(ShimReader, ShimWriter), Error> {
+    let halves = halves::split(connection);
+    let (read, write) = halves.map_err(|source| Error::Connection { id: id.clone(), source })?;
     let decoder = Decoder::new();
     let buffer = vec![0; 64 * 1024];
     let reader = ShimReader { id: id.clone(), read, decoder, buffer, until_it_speaks: None };
-    (reader, ShimWriter { id: id.clone(), write })
+    Ok((reader, ShimWriter { id: id.clone(), write }))
 }
 
 /// Connects to a box's shim and asks for something. `None` when there is no shim to ask.
@@ -65,7 +69,7 @@ pub(crate) async fn ask(
     request: &Request,
 ) -> Result<Option<(ShimReader, ShimWriter)>, Error> {
     let id = dir.id();
-    let connection = match UnixStream::connect(dir.socket()).await {
+    let connection = match connected(&dir.socket()) {
         Ok(connection) => connection,
         Err(error)
             if matches!(
@@ -77,7 +81,7 @@ pub(crate) async fn ask(
         }
         Err(source) => return Err(Error::Connection { id: id.clone(), source }),
     };
-    let (reader, mut writer) = split(id, connection);
+    let (reader, mut writer) = split(id, connection)?;
     match writer.request(request).await {
         Ok(()) => Ok(Some((reader, writer))),
         // It went between the two: the same as if it had not been there.
@@ -86,6 +90,14 @@ pub(crate) async fn ask(
         }
         Err(error) => Err(error),
     }
+}
+
+/// A connection is made at once, or can't be: a shim whose queue is full says so.
+fn connected(path: &Path) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
 }
 
 impl ShimReader {

@@ -9,7 +9,6 @@ use boxwood_shim as shim;
 use boxwood_state::{BoxDir, BoxSpec, Client, Owner, failpoint};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
-use tokio::net::UnixStream;
 
 use crate::pool::{Seat, Seated};
 use crate::shim_client::{ShimReader, ShimWriter, split};
@@ -82,14 +81,12 @@ impl Held {
         if self.spec.client == Client::Attached {
             runtime.attachments.add(runtime, &self.spec.id);
         }
-        let ours = std::os::unix::net::UnixStream::from(ours);
-        let connect = || -> std::io::Result<UnixStream> {
-            ours.set_nonblocking(true)?;
-            UnixStream::from_std(ours)
-        };
-        let connection =
-            connect().map_err(|source| Error::Connection { id: self.spec.id.clone(), source })?;
-        let (mut reader, writer) = split(&self.spec.id, connection);
+        let unblocked = rustix::io::ioctl_fionbio(&ours, true);
+        unblocked.map_err(|errno| Error::Connection {
+            id: self.spec.id.clone(),
+            source: errno.into(),
+        })?;
+        let (mut reader, writer) = split(&self.spec.id, ours)?;
         reader.keep_until_it_speaks(replacement);
         Ok(Started { dir: self.dir, reader, writer, _alive: alive })
     }

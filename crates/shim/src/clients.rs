@@ -9,15 +9,18 @@ use std::rc::Rc;
 use boxwood_state::control::{self, Exec, Reply, Request};
 use boxwood_wire::frame::{self, Decoder, Kind};
 use rustix::net::{Shutdown, shutdown};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::halves::{ReadHalf, WriteHalf};
 use crate::hangup::HangUp;
 use crate::link::StreamWriter;
 use crate::output::{Outgoing, QUEUE, Sender};
 use crate::room::{Room, Seat};
+
+/// A client's connection.
+pub(crate) type Connection = (ReadHalf, WriteHalf);
 
 /// What the supervisor hears.
 #[derive(Debug)]
@@ -51,7 +54,7 @@ pub(crate) enum Past {
 /// A client whose connection is to carry standard streams.
 #[derive(Debug)]
 pub(crate) struct Caller {
-    pub(crate) read: OwnedReadHalf,
+    pub(crate) read: ReadHalf,
     pub(crate) decoder: Decoder,
     /// Closed when the client has gone.
     pub(crate) reply: Sender,
@@ -59,8 +62,7 @@ pub(crate) struct Caller {
 }
 
 /// Lets a client in: a task reads what it asks, and one writes what it is told.
-pub(crate) fn welcome(connection: UnixStream, room: &Rc<Room>, asked: mpsc::Sender<Asked>) {
-    let (read, write) = connection.into_split();
+pub(crate) fn welcome((read, write): Connection, room: &Rc<Room>, asked: mpsc::Sender<Asked>) {
     let (reply, replies) = mpsc::channel(QUEUE);
     let seat = room.seat(&reply);
     let (hang_up, heard) = oneshot::channel();
@@ -77,8 +79,7 @@ pub(crate) struct MainStdin {
 }
 
 /// Takes the connection that the box was started with: its bytes are main's standard input.
-pub(crate) fn adopt_starter(connection: UnixStream, stdin: Option<MainStdin>) -> Sender {
-    let (read, write) = connection.into_split();
+pub(crate) fn adopt_starter((read, write): Connection, stdin: Option<MainStdin>) -> Sender {
     tokio::task::spawn_local(async move {
         let writer = match stdin {
             // Without the request there is no main, and so no standard input.
@@ -127,7 +128,7 @@ pub(crate) fn frame(reply: &Reply) -> Rc<Vec<u8>> {
 
 /// Writes what a client is told, until nobody has anything to tell it any more, or it has gone.
 async fn deliver(
-    mut write: OwnedWriteHalf,
+    mut write: WriteHalf,
     mut receiver: mpsc::Receiver<Outgoing>,
     gone: impl Future<Output = ()>,
     seat: Option<Rc<Seat>>,
@@ -161,7 +162,7 @@ async fn gone(hang_up: oneshot::Receiver<HangUp>) {
 
 /// A client that has come.
 struct Visitor {
-    read: OwnedReadHalf,
+    read: ReadHalf,
     reply: Sender,
     /// Where its hang-up goes.
     hang_up: oneshot::Sender<HangUp>,
@@ -213,7 +214,7 @@ async fn serve(visitor: Visitor, asked: mpsc::Sender<Asked>) {
                     _ => break,
                 },
                 // What it has sent before is heard still, and then the end.
-                () = seat.must_go() => drop(shutdown(read.as_ref(), Shutdown::Read)),
+                () = seat.must_go() => drop(shutdown(&read, Shutdown::Read)),
             },
             Ok(Some(_)) | Err(_) => return,
         }
@@ -228,7 +229,7 @@ async fn serve(visitor: Visitor, asked: mpsc::Sender<Asked>) {
 
 /// Carries a client's standard input to main until the client goes. What it has begun to send is sent whole.
 async fn feed(
-    mut read: OwnedReadHalf,
+    mut read: ReadHalf,
     mut decoder: Decoder,
     (mut stdin, gone): (Option<StreamWriter>, impl Future<Output = ()>),
 ) {

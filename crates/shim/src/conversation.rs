@@ -12,7 +12,7 @@ use boxwood_wire::preface::Mark;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::clients::{self, MainStdin};
+use crate::clients::{self, Connection, MainStdin};
 use crate::greeting;
 use crate::life::Event;
 use crate::link::{Link, LinkError, Stream};
@@ -40,7 +40,7 @@ pub(crate) fn failed_to_start(why: String) -> ExitRecord {
 pub(crate) async fn converse(
     supervisor: &mut Supervisor,
     restored: &mut Restored,
-    starter: Option<UnixStream>,
+    starter: Option<Connection>,
     ears: &mut Ears,
 ) -> ExitRecord {
     let counters = supervisor.announcer.counters.clone();

@@ -2,28 +2,37 @@
 //! descriptors, keeps who comes next out for good (contract H3). Opened by `launch`.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::clients::{self, Asked};
 use crate::descriptors;
+use crate::halves;
 use crate::room::{Changed, Room};
+use crate::sys::watch;
 
+/// How a connection is.
+const CONNECTION: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 /// Connections that wait for the supervisor.
 const ASKED: usize = 64;
 /// After this long it is tried again when descriptors are wanting and none is ours to give back: the kernel tells
 /// nobody that there is one again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
+type Listener = AsyncFd<OwnedFd>;
+
 /// The control socket, as long as clients can come.
 #[derive(Debug)]
 pub(crate) struct Door {
-    listener: Rc<UnixListener>,
+    listener: Rc<Listener>,
     room: Rc<Room>,
     asked: mpsc::Sender<Asked>,
     let_in: AbortHandle,
@@ -42,7 +51,7 @@ pub(crate) struct Opened {
 /// When the socket can't be used.
 pub(crate) fn open(listener: std::os::unix::net::UnixListener) -> io::Result<Opened> {
     listener.set_nonblocking(true)?;
-    let listener = Rc::new(UnixListener::from_std(listener)?);
+    let listener = Rc::new(watch(OwnedFd::from(listener), Interest::READABLE)?);
     let room = Room::new(descriptors::clients());
     let (asked_sender, asked) = mpsc::channel(ASKED);
     let let_in = let_in(listener.clone(), room.clone(), asked_sender.clone());
@@ -61,28 +70,38 @@ impl Door {
     /// word that they have sent by now; then nobody asks any more.
     pub(crate) fn close(self) {
         // The kernel keeps the queue of a listener that is shut down, and refuses those who come later.
-        let _ = shutdown(&*self.listener, Shutdown::Read);
+        let listener = self.listener.get_ref();
+        let _ = shutdown(listener, Shutdown::Read);
         self.let_in.abort();
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        while let Ok(connection) = accept_with(&*self.listener, flags) {
-            let Ok(connection) = UnixStream::from_std(connection.into()) else { break };
+        while let Ok(connection) = accept_with(listener, CONNECTION) {
+            let Ok(connection) = halves::split(connection) else { break };
             clients::welcome(connection, &self.room, self.asked.clone());
         }
         self.room.close();
     }
 }
 
-async fn let_in(listener: Rc<UnixListener>, room: Rc<Room>, asked: mpsc::Sender<Asked>) {
+async fn let_in(listener: Rc<Listener>, room: Rc<Room>, asked: mpsc::Sender<Asked>) {
     loop {
         room.vacancy().await;
-        match listener.accept().await {
-            Ok((connection, _)) => clients::welcome(connection, &room, asked.clone()),
-            Err(error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        match accept(&listener).await.and_then(halves::split) {
+            Ok(connection) => clients::welcome(connection, &room, asked.clone()),
+            Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
                 // Who came has gone again.
-                Some(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => {}
+                Some(Errno::CONNABORTED | Errno::INTR) => {}
                 _ if room.change().await == Changed::Somebody => {}
                 _ => tokio::time::sleep(TRY_AGAIN).await,
             },
+        }
+    }
+}
+
+async fn accept(listener: &Listener) -> io::Result<OwnedFd> {
+    loop {
+        let mut ready = listener.readable().await?;
+        match accept_with(listener.get_ref(), CONNECTION) {
+            Err(Errno::WOULDBLOCK) => ready.clear_ready(),
+            accepted => return Ok(accepted?),
         }
     }
 }

@@ -2,35 +2,37 @@
 
 use std::io;
 
+use std::os::fd::{AsFd, OwnedFd};
+
 use tokio::io::Interest;
-use tokio::net::UnixStream;
-use tokio::net::unix::OwnedReadHalf;
+use tokio::io::unix::AsyncFd;
+
+use crate::sys::watch;
 
 /// Hears when the other end of a connection is closed. A half-close is none.
 #[derive(Debug)]
 pub(crate) struct HangUp {
     // A descriptor of its own, so that its readiness is told apart from that of reading and writing.
-    connection: UnixStream,
+    connection: AsyncFd<OwnedFd>,
 }
 
 impl HangUp {
     /// Listens on this connection.
-    pub(crate) fn of(connection: &OwnedReadHalf) -> io::Result<Self> {
-        let socket = rustix::io::fcntl_dupfd_cloexec(connection.as_ref(), 3)?;
-        let connection = std::os::unix::net::UnixStream::from(socket);
-        Ok(HangUp { connection: UnixStream::from_std(connection)? })
+    pub(crate) fn of(connection: &impl AsFd) -> io::Result<Self> {
+        // Such sockets have no urgent data, and a hang-up is told whatever is asked for (epoll_ctl(2)).
+        let socket = connection.as_fd().try_clone_to_owned()?;
+        Ok(HangUp { connection: watch(socket, Interest::PRIORITY)? })
     }
 
     /// Returns when the client has gone.
     pub(crate) async fn heard(&self) {
-        // Of a socket whose other end is closed, writing is closed, too.
-        while let Ok(ready) = self.connection.ready(Interest::WRITABLE).await {
-            if ready.is_write_closed() {
+        // Of a socket whose other end is closed, reading is closed, too: without it there is nothing to be
+        // told here, so a half-close is not.
+        while let Ok(mut ready) = self.connection.ready(Interest::PRIORITY).await {
+            if ready.ready().is_read_closed() {
                 return;
             }
-            // Takes the notice off, and leaves the one that it is closed.
-            let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-            let _ = self.connection.try_io(Interest::WRITABLE, nothing);
+            ready.clear_ready();
         }
     }
 }
@@ -45,8 +47,7 @@ mod tests {
     #[tokio::test]
     async fn g6_a_client_that_dies_is_heard_though_nobody_reads_what_it_sent() {
         let (mut client, shim) = UnixStream::pair().unwrap();
-        let (read, _write) = shim.into_split();
-        let hang_up = HangUp::of(&read).unwrap();
+        let hang_up = HangUp::of(&shim).unwrap();
         client.write_all(&[1; 1000]).await.unwrap();
         client.shutdown().await.unwrap();
         let early = tokio::time::timeout(Duration::from_millis(20), hang_up.heard()).await;

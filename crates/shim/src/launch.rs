@@ -10,15 +10,15 @@ use std::time::Instant;
 use boxwood_state::metrics::{Counter, Timing};
 use boxwood_state::{Client, ExitRecord, Home, Record, ShimIdentity, StateError, failpoint, log};
 use boxwood_types::BoxId;
-use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::task::JoinSet;
 
 use crate::Remake;
 use crate::announcer::Announcer;
-use crate::clients;
+use crate::clients::{self, Connection};
 use crate::conversation::{converse, failed_to_start};
 use crate::door::{self, Opened};
+use crate::halves;
 use crate::output::Output;
 use crate::restart::{BackOff, Wanted};
 use crate::restore::{Restored, restore_vm};
@@ -126,7 +126,7 @@ pub(crate) async fn launch_with(
 async fn keep(
     supervisor: &mut Supervisor,
     first: First,
-    starter: UnixStream,
+    starter: Connection,
     ears: &mut Ears,
 ) -> ExitRecord {
     let mut ended = run_vm(supervisor, first, Some(starter), ears).await;
@@ -155,7 +155,7 @@ async fn keep(
 async fn run_vm(
     supervisor: &mut Supervisor,
     first: First,
-    starter: Option<UnixStream>,
+    starter: Option<Connection>,
     ears: &mut Ears,
 ) -> Ended {
     let restored = match first {
@@ -182,8 +182,7 @@ async fn run_vm(
     supervisor.conclude(vm, exit).await
 }
 
-fn stream(socket: OwnedFd) -> std::io::Result<UnixStream> {
-    let socket = std::os::unix::net::UnixStream::from(socket);
-    socket.set_nonblocking(true)?;
-    UnixStream::from_std(socket)
+fn stream(socket: OwnedFd) -> std::io::Result<Connection> {
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    halves::split(socket)
 }

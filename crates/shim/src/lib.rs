@@ -13,6 +13,7 @@ mod descriptors;
 mod door;
 pub mod greeting;
 mod guest_time;
+pub mod halves;
 mod hangup;
 mod health;
 mod hold;
@@ -80,7 +81,8 @@ pub fn run(home: &Path, id: &BoxId, remake: Remake) -> ExitCode {
         return ExitCode::from(125);
     };
     let inherited = launch::Inherited { starter, lock, alive, listener, remake };
-    to_the_end(launch::launch(home, id, inherited))
+    let (home, id) = (home.to_owned(), id.clone());
+    to_the_end(async move { launch::launch(&home, &id, inherited).await })
 }
 
 /// The same for a VM that waits for a box, and then is the box's shim.
@@ -89,10 +91,12 @@ pub fn run_warm(home: &Path, id: &BoxId, remake: Remake) -> ExitCode {
         note!("started without a member's descriptors; 'boxwood pool' starts these");
         return ExitCode::from(125);
     };
-    to_the_end(warm::wait(home, id, warm::Warmth { lock, listener, remake }))
+    let (home, id) = (home.to_owned(), id.clone());
+    let warmth = warm::Warmth { lock, listener, remake };
+    to_the_end(async move { warm::wait(&home, &id, warmth).await })
 }
 
-fn to_the_end(work: impl Future<Output = Result<(), launch::LaunchError>>) -> ExitCode {
+fn to_the_end(work: impl Future<Output = Result<(), launch::LaunchError>> + 'static) -> ExitCode {
     descriptors::raise();
     // Everything here is on one thread, and so it needs no second scheduler for what can't be sent.
     let options = tokio::runtime::LocalOptions::default();
@@ -104,11 +108,16 @@ fn to_the_end(work: impl Future<Output = Result<(), launch::LaunchError>>) -> Ex
             return ExitCode::from(125);
         }
     };
-    let result = runtime.block_on(work);
+    // What the event loop itself waits for is woken through the kernel, and a task is not.
+    let result = runtime.block_on(async { tokio::task::spawn_local(work).await });
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
             note!("{}", boxwood_types::chain(&error));
+            ExitCode::from(125)
+        }
+        Err(error) => {
+            note!("its work broke off: {error}");
             ExitCode::from(125)
         }
     }

@@ -5,6 +5,7 @@
 //! client slows its own session and no other (contract G5). When the client goes, the stream is
 //! aborted, and the guest ends the session (contract G6).
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -15,12 +16,12 @@ use boxwood_state::{Client, Text};
 use boxwood_types::ExitStatus;
 use boxwood_wire::frame::{self, EXEC_PORT, Frame, Kind, PTY_PORT};
 use boxwood_wire::message::{Attachment, Decline, ProcessReply, StartSession};
-use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 
 use crate::announcer::Announcer;
 use crate::clients::{self, Caller};
 use crate::greeting::shorten;
+use crate::halves::ReadHalf;
 use crate::link::{Link, LinkError, Stream, StreamWriter};
 use crate::main_io::{self, words};
 use crate::output::{Outgoing, Sender};
@@ -77,9 +78,9 @@ impl Relays {
                     announcer: announcer.clone(),
                     id: stream.id(),
                     command: summary(&exec.process.argv),
+                    created: Cell::new(false),
                     asked: Instant::now(),
                 };
-                news.created();
                 self.adopt(relay(start, stream, caller, news));
             }
             Err(error) => {
@@ -127,15 +128,20 @@ struct News {
     announcer: Announcer,
     id: u32,
     command: String,
+    created: Cell<bool>,
     asked: Instant,
 }
 
 impl News {
+    /// Told once, and before all else, however soon the guest answers.
     fn created(&self) {
-        self.announcer.say(&Action::ExecCreate(self.id, self.command.clone()));
+        if !self.created.replace(true) {
+            self.announcer.say(&Action::ExecCreate(self.id, self.command.clone()));
+        }
     }
 
     fn started(&self) {
+        self.created();
         let counters = &self.announcer.counters;
         counters.add(Counter::Execs, 1);
         counters.took(Timing::Exec, self.asked.elapsed());
@@ -143,6 +149,7 @@ impl News {
     }
 
     fn ended(&self, end: &SessionEnd) {
+        self.created();
         let code = match end {
             SessionEnd::Exited { status } => status.shell_code(),
             SessionEnd::TimedOut => TIMED_OUT,
@@ -176,6 +183,9 @@ async fn relay(start: StartSession, stream: Stream, caller: Caller, news: News) 
         let inward = async {
             let start = start;
             let sent = writer.send_value(&start).await;
+            // The guest begins with it while that is told.
+            tokio::task::yield_now().await;
+            news.created();
             let large = is_large(&start);
             drop(start);
             if large {
@@ -200,6 +210,7 @@ async fn relay(start: StartSession, stream: Stream, caller: Caller, news: News) 
             () = reply.closed() => End::ClientGone,
         }
     };
+    news.created();
     let last = match end {
         End::Told(last) => {
             if let Reply::SessionEnded { end } = &last {
@@ -331,11 +342,7 @@ fn understand(payload: &[u8], attachment: Attachment) -> Option<SessionEnd> {
 
 /// Carries what the client sends to the guest. Returns when the client has broken the protocol; that
 /// it has gone is heard elsewhere.
-async fn carry_input(
-    read: &mut tokio::net::unix::OwnedReadHalf,
-    decoder: &mut frame::Decoder,
-    writer: &StreamWriter,
-) {
+async fn carry_input(read: &mut ReadHalf, decoder: &mut frame::Decoder, writer: &StreamWriter) {
     let mut buffer = vec![0; frame::MAX_BYTES];
     loop {
         match decoder.next_frame() {

@@ -3,7 +3,8 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::Interest;
@@ -25,11 +26,17 @@ pub(crate) fn take_inherited<const N: usize>(numbers: [RawFd; N]) -> Option<[Own
 }
 
 /// Lets the event loop watch for what `interest` says.
-pub(crate) fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd is the same open descriptor from its making to its drop, and the AsyncFd has it
+pub(crate) fn watch<T: Owned>(descriptor: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    // SAFETY: an `Owned` is the same open descriptor from its making to its drop, and the AsyncFd has it
     // for as long as it is registered.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }
+
+/// An open descriptor that stays open and the same as long as this lives.
+pub(crate) trait Owned: AsRawFd {}
+
+impl Owned for OwnedFd {}
+impl Owned for Arc<OwnedFd> {}
 
 /// Gives the memory that is free back to the system: what a large request took stays with the allocator
 /// otherwise.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -85,11 +85,45 @@ pub fn sync_directory(directory: &Path) -> Result<(), StateError> {
 /// # Errors
 /// When it can't be read, is too large, or is not what `T` expects.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(StateError::io("read", path)(source)),
-    };
+    match File::open(path) {
+        Ok(file) => parse(&file, path).map(Some),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StateError::io("read", path)(source)),
+    }
+}
+
+/// Which file was read last: it is not read again until it was replaced.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Kept open, so that no other file is given its number.
+    file: Option<(File, u64)>,
+}
+
+impl Known {
+    /// Reads a file that [`replace`] wrote, unless it is the one that was read last. `None` when it is, or
+    /// is not there.
+    ///
+    /// # Errors
+    /// When it can't be read, is too large, or is not what `T` expects.
+    pub fn read<T: DeserializeOwned>(&mut self, path: &Path) -> Result<Option<T>, StateError> {
+        let read = StateError::io("read", path);
+        let number = match fs::symlink_metadata(path) {
+            Ok(metadata) => metadata.ino(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(read(source)),
+        };
+        if self.file.as_ref().is_some_and(|(_, known)| *known == number) {
+            return Ok(None);
+        }
+        let opened = File::open(path).and_then(|file| Ok((file.metadata()?.ino(), file)));
+        let (number, file) = opened.map_err(read)?;
+        let value = parse(&file, path)?;
+        self.file = Some((file, number));
+        Ok(Some(value))
+    }
+}
+
+fn parse<T: DeserializeOwned>(file: &File, path: &Path) -> Result<T, StateError> {
     // Records and specs are shorter: one read.
     let mut bytes = Vec::with_capacity(4096);
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(StateError::io("read", path))?;
@@ -97,7 +131,6 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
         return Err(StateError::TooLarge { path: path.to_owned(), limit: MAX_FILE });
     }
     serde_json::from_slice(&bytes)
-        .map(Some)
         .map_err(|source| StateError::Damaged { path: path.to_owned(), source })
 }
 
@@ -109,5 +142,27 @@ fn write(path: &Path, bytes: &[u8], sync: Sync) -> Result<(), StateError> {
     match sync {
         Sync::Now => file.sync_data().map_err(StateError::io("sync", path)),
         Sync::Never => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h12_a_known_file_is_read_again_when_it_was_replaced_and_not_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("name");
+        let mut known = Known::default();
+        assert_eq!(known.read::<String>(&path).unwrap(), None, "it is not there");
+        for name in ["one", "two", "six"] {
+            replace_unsynced(directory.path(), "name", &name).unwrap();
+            assert_eq!(known.read::<String>(&path).unwrap().as_deref(), Some(name));
+            assert_eq!(known.read::<String>(&path).unwrap(), None, "it is known");
+        }
+        fs::write(directory.path().join("torn"), "{").unwrap();
+        fs::rename(directory.path().join("torn"), &path).unwrap();
+        assert!(known.read::<String>(&path).is_err());
+        assert!(known.read::<String>(&path).is_err(), "what was not read is not known");
     }
 }

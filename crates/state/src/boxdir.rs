@@ -87,6 +87,14 @@ impl BoxDir {
         atomic::read(&path)?.ok_or_else(|| self.without(path))
     }
 
+    /// The same, unless it is what was read last.
+    ///
+    /// # Errors
+    /// When the spec can't be read or is damaged.
+    pub fn changed_spec(&self, known: &mut atomic::Known) -> Result<Option<BoxSpec>, StateError> {
+        known.read(&self.file(SPEC))
+    }
+
     /// Writes what the box is to be at its next start. Only the one who holds the lock does.
     ///
     /// # Errors

@@ -28,6 +28,11 @@ impl Segments {
         self.directory.join(format!("{number:06}"))
     }
 
+    /// What who writes to it holds.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.directory.join("lock")
+    }
+
     /// The numbers of the pieces that are there, in order.
     pub(crate) fn numbers(&self) -> io::Result<Vec<u64>> {
         let entries = match fs::read_dir(&self.directory) {

@@ -13,7 +13,7 @@ use boxwood_types::Signal;
 use serde::{Deserialize, Serialize};
 
 pub use cursor::Cursor;
-pub use journal::Journal;
+pub use journal::{Appender, Journal};
 
 use crate::BoxSpec;
 use crate::clock::Moment;
