@@ -61,6 +61,7 @@ fn frames() -> Vec<Vec<u8>> {
         ControlRequest::Stop { signal: Signal::TERM, grace_ms: 10 },
         ControlRequest::Ping { nonce: 1 },
         ControlRequest::SetClock { by_ns: -1 },
+        ControlRequest::Beat { nonce: 1, every_ms: 1000 },
     ];
     let left = ControlReply::Left { flush_error: Some(reason()), counters: Counters::default() };
     let mut all: Vec<Vec<u8>> = Vec::new();

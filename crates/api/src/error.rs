@@ -54,6 +54,8 @@ pub enum ErrorKind {
     NotStarted,
     /// The box did not answer in time; nobody knows what it does.
     NoAnswer,
+    /// The box has ended as `exit` says, which could not be written down: later answers take it for unknown.
+    EndUnwritten,
     /// The daemon is about to end.
     Stopping,
     /// The host or Boxwood failed.

@@ -52,4 +52,17 @@ pub const KEY_LABEL: &str = "boxwood.idempotency-key";
 /// The label that holds the digest of the request the key came with.
 pub const BODY_LABEL: &str = "boxwood.idempotency-body";
 /// What the names of labels begin with that are not for users to give.
-pub const RESERVED_LABELS: &str = "boxwood.";
+const RESERVED_LABELS: &str = "boxwood.";
+
+/// Checks the name of a label that a user gives, here or to a daemon.
+///
+/// # Errors
+/// Why it is none, in one line.
+pub fn check_label(name: &str) -> Result<(), String> {
+    match name.is_empty() || name.starts_with(RESERVED_LABELS) {
+        true => Err(format!(
+            "invalid label '{name}': a name is not empty and does not begin with '{RESERVED_LABELS}'"
+        )),
+        false => Ok(()),
+    }
+}

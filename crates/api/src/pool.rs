@@ -42,8 +42,8 @@ pub struct Pool {
     pub shapes: Vec<PoolShape>,
     /// The VMs that wait, the oldest first.
     pub vms: Vec<PoolVm>,
-    /// Why it could not be filled when that was last tried, if so.
-    pub failure: Option<PoolFailure>,
+    /// Why it could not be filled when that was last tried, for each shape of which it could not.
+    pub failures: Vec<PoolFailure>,
 }
 
 /// How many VMs of a shape are wanted.
@@ -72,9 +72,11 @@ pub struct PoolVm {
     pub ready: bool,
 }
 
-/// Why the pool could not be filled.
+/// Why the pool could not be filled with VMs of a shape.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PoolFailure {
+    /// Virtual CPUs and memory, such as `1cpu-512mib`.
+    pub shape: String,
     /// When (RFC 3339, UTC).
     pub time: String,
     /// In one line.

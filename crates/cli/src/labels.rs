@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use boxwood_api::check_label;
 
 /// The largest file, in bytes.
 const MAX: u64 = 1 << 20;
@@ -33,9 +34,8 @@ pub(crate) fn read(
 
 fn parse(line: &str) -> anyhow::Result<(String, String)> {
     let (name, value) = line.split_once('=').unwrap_or((line, ""));
-    if name.is_empty() {
-        bail!("invalid label '{line}': write NAME=VALUE");
-    }
+    ensure!(!name.is_empty(), "invalid label '{line}': write NAME=VALUE");
+    check_label(name).map_err(anyhow::Error::msg)?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -51,5 +51,12 @@ mod tests {
         let labels: Vec<_> = labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         assert_eq!(labels, [("a", "2=3"), ("b", "")]);
         assert!(read(&[], vec!["=x".into()]).is_err());
+    }
+
+    #[test]
+    fn h13_the_names_that_are_not_for_users_are_refused_as_by_a_daemon() {
+        let said = read(&[], vec!["boxwood.x=y".into()]).unwrap_err().to_string();
+        assert_eq!(said, boxwood_api::check_label("boxwood.x").unwrap_err());
+        read(&[], vec!["boxwood=y".into()]).unwrap();
     }
 }

@@ -101,6 +101,11 @@ impl From<Error> for ApiError {
             | Error::ImageOfSnapshot { .. }
             | Error::TooMuchMemory { .. } => (StatusCode::CONFLICT, Kind::Conflict),
             Error::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Kind::TooLarge),
+            Error::EndUnwritten { end, .. } => {
+                let (status, kind) = (StatusCode::INTERNAL_SERVER_ERROR, Kind::EndUnwritten);
+                let exit = Some(crate::convert::exit(end));
+                return ApiError { exit, ..ApiError::new(status, kind, chain(&error)) };
+            }
             Error::NoAnswer { .. } => (StatusCode::SERVICE_UNAVAILABLE, Kind::NoAnswer),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, Kind::Internal),
         };
@@ -192,5 +197,29 @@ impl IntoResponse for ApiError {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use boxwood_runtime::state::ExitRecord;
+    use boxwood_types::{BoxId, ExitReason, ExitStatus};
+
+    use super::*;
+
+    #[test]
+    fn h5_an_end_that_could_not_be_written_down_is_told_as_it_was() {
+        let end = ExitRecord {
+            status: ExitStatus::Code(3),
+            reason: ExitReason::Exited,
+            code: 3,
+            message: None,
+        };
+        let (id, why) = (BoxId::from_random([7; 32]), "no space".to_owned());
+        let problem: Problem =
+            ApiError::from(Error::EndUnwritten { id, end: Box::new(end), why }).into();
+        assert_eq!(problem.kind, ErrorKind::EndUnwritten);
+        assert_eq!(problem.exit.map(|exit| exit.code), Some(3));
+        assert!(problem.message.contains("could not be written down: no space"));
     }
 }

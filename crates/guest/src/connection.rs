@@ -8,6 +8,7 @@ use boxwood_wire::frame::{self, Frame, FrameError, HEADER, Kind};
 use boxwood_wire::mux::{Event, Limits, Mux, MuxError, Role, StreamId};
 use rustix::io::Errno;
 
+use crate::beat::Beat;
 use crate::fault::{Fault, Step};
 
 /// Streams a shim may have open at the same time.
@@ -162,12 +163,14 @@ impl Stream {
 pub(crate) struct Connection {
     mux: Mux,
     streams: BTreeMap<StreamId, Stream>,
+    /// The signs of life that were asked for on it.
+    pub(crate) beat: Option<Beat>,
 }
 
 impl Connection {
     /// Right after a greeting.
     pub(crate) fn new() -> Self {
-        Connection { mux: Mux::new(Role::Guest, LIMITS), streams: BTreeMap::new() }
+        Connection { mux: Mux::new(Role::Guest, LIMITS), streams: BTreeMap::new(), beat: None }
     }
 
     /// Takes bytes from the port. Input for which nothing waits is offered to `session`, which says how

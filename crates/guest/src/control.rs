@@ -85,6 +85,9 @@ impl Guest {
                         eprintln!("boxwood-guest: can't set the clock by {by_ns} ns: {errno}");
                     }
                 }
+                Some(ControlRequest::Beat { nonce, every_ms }) => {
+                    self.begin_beat(id, nonce, every_ms);
+                }
                 None => {
                     connection.abort(id);
                     return Ok(());
@@ -151,12 +154,13 @@ impl Guest {
         }
     }
 
-    /// Does what main's and the sessions' deadlines ask for.
+    /// Does what main's and the sessions' deadlines ask for, and gives a sign of life at its time.
     pub(crate) fn keep_deadlines(&mut self) -> Result<(), Fault> {
         if self.sessions.iter().flatten().any(|session| session.deadline().is_some()) {
             let now = Instant::now();
             self.sessions.iter_mut().flatten().for_each(|session| session.keep_deadline(now));
         }
+        self.beat_in_time();
         self.end_main_in_time()
     }
 

@@ -279,6 +279,14 @@ impl Guest {
         }
     }
 
+    /// The same, to look at.
+    pub(crate) fn open(&self) -> Option<&Connection> {
+        match &self.link {
+            Link::Open(connection) => Some(connection),
+            Link::Greeting(_) | Link::Held(..) => None,
+        }
+    }
+
     /// How long the next wait may last.
     fn patience(&self) -> Option<Duration> {
         if self.busy || matches!(self.hold, Hold::Asked { .. }) {
@@ -289,7 +297,7 @@ impl Guest {
             _ => None,
         };
         let sessions = self.sessions.iter().flatten().filter_map(Session::deadline);
-        let next = sessions.chain(main).min();
+        let next = sessions.chain(main).chain(self.next_beat()).min();
         let deadline = next.map(|at| at.saturating_duration_since(Instant::now()));
         deadline.into_iter().chain(self.quiet()).min()
     }

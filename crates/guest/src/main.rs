@@ -8,6 +8,7 @@
 // Standard error is the VM's console.
 #![allow(clippy::print_stderr)]
 
+mod beat;
 mod boot;
 mod cgroup;
 mod clock;

@@ -55,8 +55,8 @@ pub struct Pool {
     pub wanted: Vec<PoolShape>,
     /// The VMs that wait, the oldest first.
     pub members: Vec<Member>,
-    /// Why it could not be filled when that was last tried, if so.
-    pub failure: Option<PoolFailure>,
+    /// Why it could not be filled with VMs of these shapes when that was last tried.
+    pub failures: Vec<(Shape, PoolFailure)>,
 }
 
 /// A VM that waits, and that nobody else can claim any more.
@@ -134,16 +134,17 @@ impl Runtime {
         members.retain(Member::is_alive);
         let wanted = self.home.pool_config()?.shapes;
         let there = |shape| members.iter().filter(|member| member.spec.shape == shape).count();
-        let is_short = wanted.iter().any(|one| there(one.shape) < one.count as usize);
-        // Why it was short once is nobody's concern any more.
-        let failure = self.home.pool_failure().filter(|_| is_short);
-        Ok(Pool { wanted, members, failure })
+        // Why one was short once is nobody's concern any more.
+        let short = wanted.iter().filter(|one| there(one.shape) < one.count as usize);
+        let failures =
+            short.filter_map(|one| Some((one.shape, self.home.pool_failure(one.shape)?))).collect();
+        Ok(Pool { wanted, members, failures })
     }
 
     /// The last thing a member's shim has said.
     fn complaint(&self, member: &Member) -> String {
         // Its directory goes with it.
-        if let Some(failure) = self.home.pool_failure()
+        if let Some(failure) = self.home.pool_failure(member.spec.shape)
             && failure.time >= member.spec.created
         {
             return failure.message;
@@ -200,7 +201,7 @@ impl Runtime {
         };
         // It is for later boxes; this one starts without.
         if let Err(error) = turned() {
-            self.home.note_pool_failure(&chain(&error));
+            self.home.note_pool_failure(prepared.shape, &chain(&error));
         }
     }
 
@@ -323,8 +324,9 @@ impl Seat {
             make_disk(dir, &self.blank)?;
         }
         // Its replacement, whether it was good or not; that this fails harms no box.
-        let home = &self.runtime.home;
-        let replacement = self.replace().inspect_err(|error| home.note_pool_failure(&chain(error)));
+        let (home, shape) = (&self.runtime.home, self.member.spec.shape);
+        let replacement =
+            self.replace().inspect_err(|error| home.note_pool_failure(shape, &chain(error)));
         Ok(match claimed {
             Ok(()) => Seated::Yes(replacement.ok()),
             Err(_) => Seated::No,
@@ -354,7 +356,7 @@ impl Runtime {
     pub fn refill(&self, claimed: &MemberSpec) -> Result<(), Error> {
         let refilled = self.make_up_for(claimed);
         // Whoever began this does not wait for it.
-        refilled.inspect_err(|error| self.home.note_pool_failure(&chain(error)))
+        refilled.inspect_err(|error| self.home.note_pool_failure(claimed.shape, &chain(error)))
     }
 
     fn make_up_for(&self, claimed: &MemberSpec) -> Result<(), Error> {

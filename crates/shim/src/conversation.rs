@@ -45,7 +45,7 @@ pub(crate) async fn converse(
 ) -> ExitRecord {
     let counters = supervisor.announcer.counters.clone();
     counters.begin_run();
-    let link = Link::new(counters);
+    let link = Link::new(counters.clone());
     let streams = link.open(MAIN_PORT).and_then(|main| Ok((main, link.open(CONTROL_PORT)?)));
     let (main, control) = match streams {
         Ok(streams) => streams,
@@ -84,7 +84,7 @@ pub(crate) async fn converse(
     if let Some(channel) = restored.vm.take_channel() {
         news.main = Some(tokio::task::spawn_local(conversation.lead(channel, main)));
     }
-    tokio::task::spawn_local(main_io::follow_control(control, answers, news_sender));
+    guest.link.hear(control, main_io::control_ear(counters, answers, news_sender));
     let exit = supervisor.supervise(&mut restored.vm, &guest, (&mut news, ears)).await;
     // Nothing more is heard from it; the sessions' clients are told why.
     guest.link.end();

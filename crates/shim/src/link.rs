@@ -6,10 +6,12 @@
 mod socket;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::task::Poll;
 
 use boxwood_state::metrics::{Counter, Counters};
 use boxwood_wire::frame::{self, Decoder, Frame, FrameError, Kind};
@@ -53,10 +55,19 @@ struct Bell {
     writable: Notify,
 }
 
-#[derive(Debug)]
+/// What hears each frame of a stream, or its end, until it has heard enough.
+pub(crate) type Ear = Box<dyn FnMut(Result<Option<Frame>, LinkError>) -> ControlFlow<()>>;
+
+/// A stream that is heard in the turn that reads it: no task has to wake for it.
+struct Heard {
+    stream: Stream,
+    ear: Ear,
+}
+
 struct Shared {
     mux: RefCell<Mux>,
-    bells: RefCell<HashMap<StreamId, Rc<Bell>>>,
+    bells: RefCell<BTreeMap<StreamId, Rc<Bell>>>,
+    heard: RefCell<Option<Heard>>,
     /// Rung when there is something to send.
     output: Notify,
     cork: RefCell<Cork>,
@@ -96,6 +107,12 @@ impl Cork {
     }
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("mux", &self.mux).finish_non_exhaustive()
+    }
+}
+
 /// A connection to a guest.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
@@ -127,6 +144,7 @@ impl Link {
             shared: Rc::new(Shared {
                 mux: RefCell::new(Mux::new(Role::Host, Limits { streams: STREAMS })),
                 bells: RefCell::default(),
+                heard: RefCell::default(),
                 output: Notify::new(),
                 cork: RefCell::default(),
                 fault: RefCell::default(),
@@ -163,6 +181,24 @@ impl Link {
         // Not sent before the first frame is: the guest then wakes once for both.
         let writer = StreamWriter { id, bell, shared: self.shared.clone(), turn: Rc::default() };
         Ok(Stream { writer, decoder: Decoder::new() })
+    }
+
+    /// Hears a stream from now on, in the turn of the link. There is one such stream.
+    pub(crate) fn hear(&self, stream: Stream, ear: Ear) {
+        self.shared.heard.replace(Some(Heard { stream, ear }));
+        self.hand_out();
+    }
+
+    /// Lets what hears a stream have what came on it.
+    fn hand_out(&self) {
+        // It may do anything with the link meanwhile.
+        let Some(Heard { mut stream, mut ear }) = self.shared.heard.take() else { return };
+        while let Poll::Ready(frame) = stream.poll_frame() {
+            if ear(frame).is_break() {
+                return;
+            }
+        }
+        self.shared.heard.replace(Some(Heard { stream, ear }));
     }
 
     /// Takes what waits to be sent, so that it can follow the greeting in one write.
@@ -248,6 +284,7 @@ impl Link {
             bell.readable.notify_one();
             bell.writable.notify_one();
         }
+        self.hand_out();
     }
 
     async fn move_bytes(
@@ -260,6 +297,7 @@ impl Link {
         loop {
             self.send(&mut socket)?;
             tokio::select! {
+                biased;
                 ready = socket.ready() => ready.map_err(failed)?,
                 () = self.shared.output.notified() => continue,
             }
@@ -317,10 +355,23 @@ impl Link {
     }
 
     fn tell(&self) {
+        if self.ring() {
+            self.hand_out();
+        }
+    }
+
+    /// Wakes who waits for what has happened. Says whether the stream that is heard has something to say.
+    fn ring(&self) -> bool {
+        let heard = self.shared.heard.borrow().as_ref().map(|heard| heard.stream.id());
+        let mut news = false;
         let mut mux = self.shared.mux.borrow_mut();
         let bells = self.shared.bells.borrow();
         while let Some(event) = mux.next_event() {
             match event {
+                Event::Readable(id) | Event::Reset(id) if heard == Some(id) => {
+                    news = true;
+                    None
+                }
                 Event::Readable(id) => bells.get(&id).inspect(|b| b.readable.notify_one()),
                 Event::Writable(id) => bells.get(&id).inspect(|b| b.writable.notify_one()),
                 Event::Reset(id) => bells.get(&id).inspect(|b| {
@@ -331,6 +382,7 @@ impl Link {
                 Event::Opened(_) => None,
             };
         }
+        news
     }
 }
 
@@ -345,11 +397,6 @@ impl Stream {
     /// The sending half.
     pub(crate) fn writer(&self) -> StreamWriter {
         self.writer.clone()
-    }
-
-    /// Where what goes over its link is counted.
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.writer.shared.counters
     }
 
     /// The time that its guest has had.
@@ -373,14 +420,24 @@ impl Stream {
     /// # Errors
     /// When the stream or its link ended before its time.
     pub(crate) async fn next_frame(&mut self) -> Result<Option<Frame>, LinkError> {
-        let StreamWriter { id, bell, shared, .. } = &self.writer;
+        loop {
+            match self.poll_frame() {
+                Poll::Ready(frame) => return frame,
+                Poll::Pending => self.writer.bell.readable.notified().await,
+            }
+        }
+    }
+
+    /// The same, if it has come.
+    fn poll_frame(&mut self) -> Poll<Result<Option<Frame>, LinkError>> {
+        let StreamWriter { id, shared, .. } = &self.writer;
         loop {
             let frame = self.decoder.next_frame();
             if let Some(frame) = frame.map_err(|error| LinkError::Frame(Rc::new(error)))? {
                 if matches!(frame.kind, Kind::Stdout | Kind::Stderr) {
                     shared.counters.add(Counter::BytesOut, frame.payload.len() as u64);
                 }
-                return Ok(Some(frame));
+                return Poll::Ready(Ok(Some(frame)));
             }
             let (came, open, finished, granted) = {
                 let mut mux = shared.mux.borrow_mut();
@@ -398,13 +455,13 @@ impl Stream {
             if came {
                 continue;
             } else if !open {
-                return Err(LinkError::Aborted);
+                return Poll::Ready(Err(LinkError::Aborted));
             } else if finished {
-                return Ok(None);
+                return Poll::Ready(Ok(None));
             } else if let Some(fault) = shared.fault.borrow().clone() {
-                return Err(fault);
+                return Poll::Ready(Err(fault));
             } else {
-                bell.readable.notified().await;
+                return Poll::Pending;
             }
         }
     }

@@ -1,9 +1,11 @@
 //! Main's stream and the control stream: what the guest says becomes events of the box's life.
 
-use boxwood_types::chain;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use boxwood_state::metrics::Counters;
 use boxwood_state::{AfterExit, BoxSpec, ProcessSpec};
+use boxwood_types::chain;
 use boxwood_wire::frame::{self, Kind};
 use boxwood_wire::message::{
     AdoptMain, ControlReply, Leaving, MainRequest, Process, ProcessReply, StartMain, Stdin, Streams,
@@ -12,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::greeting::shorten;
 use crate::life::{Event, Left, Memory};
-use crate::link::{LinkError, Stream};
+use crate::link::{Ear, LinkError, Stream};
 use crate::output::Output;
 use crate::questions::Answers;
 
@@ -78,20 +80,20 @@ pub(crate) async fn follow_main(mut stream: Stream, output: Rc<Output>, news: mp
     }
 }
 
-/// Follows the control stream until the guest has left.
-pub(crate) async fn follow_control(
-    mut stream: Stream,
+/// What hears the control stream until the guest has left.
+pub(crate) fn control_ear(
+    counters: Rc<Counters>,
     answers: Answers,
     news: mpsc::Sender<Event>,
-) {
-    loop {
-        let event = match stream.next_frame().await {
+) -> Ear {
+    Box::new(move |frame| {
+        let event = match frame {
             Ok(Some(frame)) => match frame::parse::<ControlReply>(&frame.payload) {
-                Ok(ControlReply::Left { flush_error, counters }) => {
-                    stream.counters().claims(counters.orphans_reaped, counters.sessions);
+                Ok(ControlReply::Left { flush_error, counters: claims }) => {
+                    counters.claims(claims.orphans_reaped, claims.sessions);
                     Event::GuestLeft(Left {
                         flush_error: flush_error.map(shorten),
-                        memory: match counters.oom_kills {
+                        memory: match claims.oom_kills {
                             0 => Memory::Enough,
                             _ => Memory::Short,
                         },
@@ -102,20 +104,22 @@ pub(crate) async fn follow_control(
                     | ControlReply::Processes { nonce, .. }
                     | ControlReply::Held { nonce, .. }),
                 ) => {
-                    if let ControlReply::Pong { counters, .. } = &answer {
-                        stream.counters().claims(counters.orphans_reaped, counters.sessions);
+                    if let ControlReply::Pong { counters: claims, .. } = &answer {
+                        counters.claims(claims.orphans_reaped, claims.sessions);
                     }
                     answers.hand_on(nonce, answer);
-                    continue;
+                    return ControlFlow::Continue(());
                 }
                 Err(error) => Event::LinkLost(error.to_string()),
             },
             Ok(None) => Event::LinkLost("the guest closed its control stream".to_owned()),
             Err(error) => Event::LinkLost(words(&error)),
         };
-        let _ = news.send(event).await;
-        return;
-    }
+        let news = news.clone();
+        // The supervisor goes only when the box has ended.
+        tokio::task::spawn_local(async move { drop(news.send(event).await) });
+        ControlFlow::Break(())
+    })
 }
 
 fn main_event(payload: &[u8]) -> Event {

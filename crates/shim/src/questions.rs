@@ -43,15 +43,34 @@ pub(crate) struct Questions {
 #[derive(Clone, Default)]
 pub(crate) struct Answers {
     waiting: Rc<RefCell<HashMap<u64, oneshot::Sender<ControlReply>>>>,
+    /// What hears the signs of life that come by themselves.
+    beat: Rc<RefCell<Option<Beat>>>,
     asked: Rc<Cell<u64>>,
+}
+
+/// Signs of life that come by themselves.
+struct Beat {
+    nonce: u64,
+    hear: Box<dyn Fn()>,
 }
 
 impl Answers {
     /// Gives an answer to whoever asked. One that nobody waits for any more is dropped.
     pub(crate) fn hand_on(&self, nonce: u64, answer: ControlReply) {
+        if let Some(beat) = &*self.beat.borrow()
+            && beat.nonce == nonce
+        {
+            return (beat.hear)();
+        }
         if let Some(asker) = self.waiting.borrow_mut().remove(&nonce) {
             let _ = asker.send(answer);
         }
+    }
+
+    fn nonce(&self) -> u64 {
+        let nonce = self.asked.get();
+        self.asked.set(nonce + 1);
+        nonce
     }
 
     /// A question that was not asked before, and its answer to come.
@@ -60,11 +79,24 @@ impl Answers {
         if waiting.len() >= OPEN {
             return Err(Unanswered::Deaf);
         }
-        let nonce = self.asked.get();
-        self.asked.set(nonce + 1);
+        let nonce = self.nonce();
         let (sender, answer) = oneshot::channel();
         waiting.insert(nonce, sender);
         Ok((Place { answers: self.clone(), nonce }, answer))
+    }
+}
+
+/// The signs of life that a guest gives by itself, as long as this lives.
+pub(crate) struct Beats {
+    questions: Questions,
+    nonce: u64,
+}
+
+impl Drop for Beats {
+    fn drop(&mut self) {
+        self.questions.answers.beat.take();
+        // A guest that takes nothing gives none either.
+        let _ = self.questions.orders.ask(ControlRequest::Beat { nonce: self.nonce, every_ms: 0 });
     }
 }
 
@@ -100,6 +132,21 @@ impl Questions {
             ControlReply::Pong { counters, .. } => Ok(counters),
             _ => Err(Unanswered::Nonsense),
         }
+    }
+
+    /// Asks for signs of life that need no more asking, so long after each other; `hear` is called for each, in
+    /// the turn that reads it, and does little. There is one who asks for them.
+    pub(crate) fn beats(
+        &self,
+        every: Duration,
+        hear: impl Fn() + 'static,
+    ) -> Result<Beats, Unanswered> {
+        let nonce = self.answers.nonce();
+        let every_ms = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+        let asked = self.orders.ask(ControlRequest::Beat { nonce, every_ms });
+        asked.map_err(|_| Unanswered::Deaf)?;
+        self.answers.beat.replace(Some(Beat { nonce, hear: Box::new(hear) }));
+        Ok(Beats { questions: self.clone(), nonce })
     }
 
     /// Asks which processes run in the box, and how many more there are than are told.
@@ -189,6 +236,23 @@ mod tests {
         let (got, ()) = tokio::join!(biased; asked.processes(), nonsense);
         assert_eq!(got, Err(Unanswered::Nonsense));
         assert!(answers.waiting.borrow().is_empty());
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn h9_a_sign_of_life_that_comes_by_itself_is_heard_by_who_has_asked_for_it() {
+        let answers = Answers::default();
+        let asked = questions(&answers);
+        let heard = Rc::new(Cell::new(0));
+        let count = heard.clone();
+        let beats = asked.beats(Duration::from_secs(30), move || count.set(count.get() + 1));
+        let nonce = beats.as_ref().unwrap().nonce;
+        for of in [nonce, nonce + 1, nonce] {
+            answers.hand_on(of, pong(of, 0));
+        }
+        assert_eq!(heard.get(), 2);
+        drop(beats);
+        answers.hand_on(nonce, pong(nonce, 0));
+        assert_eq!(heard.get(), 2);
     }
 
     #[tokio::test(flavor = "local")]

@@ -66,6 +66,7 @@ pub(crate) async fn wait(home: &Path, id: &BoxId, warmth: Warmth) -> Result<(), 
     let opened = Home::open(home)?;
     let gone = || LaunchError::State(StateError::NoSuchBox(id.short().to_owned()));
     let member = opened.member(id)?.ok_or_else(gone)?;
+    let shape = member.spec.shape;
     // However it ends, nothing is left of it.
     let member = Leftovers(member);
     failpoint("warm: begun");
@@ -77,15 +78,15 @@ pub(crate) async fn wait(home: &Path, id: &BoxId, warmth: Warmth) -> Result<(), 
     let failed = |why: String| LaunchError::System("make a warm box", io::Error::other(why));
     let made = make(&member.0, console).await.map_err(failed);
     // Who started this shim has gone.
-    let mut restored = made.inspect_err(|error| opened.note_pool_failure(&chain(error)))?;
-    opened.forget_pool_failure();
+    let mut restored = made.inspect_err(|error| opened.note_pool_failure(shape, &chain(error)))?;
+    opened.forget_pool_failure(shape);
     failpoint("warm: ready");
     let claimed = tokio::select! {
         claimed = claimed(&listener) => claimed,
         // Nobody is waiting for it.
         _ = restored.vm.exited() => {
             let error = failed("its VM has ended".to_owned());
-            opened.note_pool_failure(&chain(&error));
+            opened.note_pool_failure(shape, &chain(&error));
             return Err(error);
         }
         () = told.stop() => None,

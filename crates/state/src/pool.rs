@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! pool.json       what is wanted
-//! pool.failure    why it could not be filled when that was last tried, if so
+//! pool.failure.1cpu-512mib
+//!                 why it could not be filled with VMs of that shape when that was last tried, if so
 //! pool.lock       held while that or the members are changed
 //! pool/ID/        a member; the box that gets it has the same directory's disk, and another id
 //!   member.json   what it was restored from
@@ -176,6 +177,11 @@ impl Member {
     }
 }
 
+/// The file with the reason for a shape.
+fn failure_of(shape: Shape) -> String {
+    format!("{FAILURE}.{shape}")
+}
+
 impl Home {
     fn pool(&self) -> PathBuf {
         self.root().join("pool")
@@ -194,16 +200,29 @@ impl Home {
     /// # Errors
     /// When it could not be written; the old stands.
     pub fn write_pool_config(&self, config: &PoolConfig) -> Result<(), StateError> {
-        if !config.shapes.is_empty() {
-            return atomic::replace(self.root(), CONFIG, config);
-        }
-        self.forget_pool_failure();
-        let path = self.root().join(CONFIG);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(StateError::io("remove", &path)(error))
+        if config.shapes.is_empty() {
+            let path = self.root().join(CONFIG);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(StateError::io("remove", &path)(error));
+                }
+                _ => {}
             }
-            _ => Ok(()),
+        } else {
+            atomic::replace(self.root(), CONFIG, config)?;
+        }
+        // Afterwards: who says that it failed looks first whether it is wanted.
+        self.forget_unwanted_failures(config);
+        Ok(())
+    }
+
+    fn forget_unwanted_failures(&self, config: &PoolConfig) {
+        let wanted: Vec<String> = config.shapes.iter().map(|one| failure_of(one.shape)).collect();
+        let entries = fs::read_dir(self.root()).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        for name in names.filter(|name| name.starts_with(FAILURE) && !wanted.contains(name)) {
+            // What can't be removed is told of nobody: it is not wanted.
+            let _ = fs::remove_file(self.root().join(name));
         }
     }
 
@@ -212,36 +231,39 @@ impl Home {
         self.root().join(CONFIG).exists() || self.pool().exists()
     }
 
-    /// Why the pool could not be filled when that was last tried; nothing when it could, or when a crash of
-    /// the host has left half of it: it is for people, and the VMs that wait are counted without it.
-    pub fn pool_failure(&self) -> Option<PoolFailure> {
-        atomic::read(&self.root().join(FAILURE)).ok().flatten()
+    /// Why the pool could not be filled with VMs of a shape when that was last tried; nothing when it could, or
+    /// when a crash of the host has left half of it: it is for people, and the VMs that wait are counted
+    /// without it.
+    pub fn pool_failure(&self, shape: Shape) -> Option<PoolFailure> {
+        atomic::read(&self.root().join(failure_of(shape))).ok().flatten()
     }
 
-    /// Says why the pool could not be filled: who fills it has nobody who listens.
-    pub fn note_pool_failure(&self, why: &str) {
-        if !self.root().join(CONFIG).exists() {
-            // Nobody wants one any more.
+    /// Says why the pool could not be filled with VMs of a shape: who fills it has nobody who listens.
+    pub fn note_pool_failure(&self, shape: Shape, why: &str) {
+        let wanted = |config: PoolConfig| config.shapes.iter().any(|one| one.shape == shape);
+        if !self.pool_config().is_ok_and(wanted) {
+            // Nobody wants any.
             return;
         }
         let message = why.chars().take(REASON).map(|c| if c.is_control() { ' ' } else { c });
         let failure = PoolFailure { time: Moment::now(), message: message.collect() };
         // On a full disk the pool is seen to be short of VMs, without a word about it. Several may say so at
         // the same time: each has a file of its own until it is whole.
-        let beside = self.root().join(format!(".{FAILURE}.{}.new", std::process::id()));
+        let name = failure_of(shape);
+        let beside = self.root().join(format!(".{name}.{}.new", std::process::id()));
         let written = serde_json::to_vec(&failure)
             .map_err(std::io::Error::other)
             .and_then(|bytes| fs::write(&beside, bytes))
-            .and_then(|()| fs::rename(&beside, self.root().join(FAILURE)));
+            .and_then(|()| fs::rename(&beside, self.root().join(name)));
         if written.is_err() {
             let _ = fs::remove_file(&beside);
         }
     }
 
-    /// The pool can be filled.
-    pub fn forget_pool_failure(&self) {
+    /// The pool can be filled with VMs of a shape.
+    pub fn forget_pool_failure(&self, shape: Shape) {
         // Mostly it is not there; what can't be removed is told once more.
-        let _ = fs::remove_file(self.root().join(FAILURE));
+        let _ = fs::remove_file(self.root().join(failure_of(shape)));
     }
 
     /// Lets one at a time change the pool. Blocks.
@@ -341,5 +363,50 @@ impl Home {
         // Only when it is empty.
         let _ = fs::remove_dir(self.pool());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use boxwood_types::ByteSize;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_for_its_shape_as_long_as_that_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        let (small, large) =
+            (Shape::default(), Shape::new(2, ByteSize::from_bytes(1 << 30)).unwrap());
+        let one = |shape| PoolShape { shape, count: 1, image: "busybox".to_owned() };
+        let said = || [small, large].map(|shape| home.pool_failure(shape).map(|f| f.message));
+        home.note_pool_failure(small, "nobody wants it");
+        assert_eq!(said(), [None, None]);
+        home.write_pool_config(&PoolConfig { shapes: vec![one(small), one(large)] }).unwrap();
+        home.note_pool_failure(small, "no room");
+        home.note_pool_failure(large, "no memory");
+        assert_eq!(said(), [Some("no room".to_owned()), Some("no memory".to_owned())]);
+        // That one can be made says nothing about the other.
+        home.forget_pool_failure(small);
+        assert_eq!(said(), [None, Some("no memory".to_owned())]);
+        home.note_pool_failure(small, "no room");
+        home.write_pool_config(&PoolConfig { shapes: vec![one(small)] }).unwrap();
+        assert_eq!(said(), [Some("no room".to_owned()), None]);
+        home.write_pool_config(&PoolConfig::default()).unwrap();
+        assert_eq!(said(), [None, None]);
+    }
+
+    #[test]
+    fn what_is_still_wanted_keeps_its_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        let wanted = PoolShape { shape: Shape::default(), count: 1, image: "busybox".to_owned() };
+        home.write_pool_config(&PoolConfig { shapes: vec![wanted] }).unwrap();
+        home.note_pool_failure(Shape::default(), "no room");
+        // What can't be removed stands, and so does what is known of it.
+        fs::remove_file(folder.path().join(CONFIG)).unwrap();
+        fs::create_dir(folder.path().join(CONFIG)).unwrap();
+        home.write_pool_config(&PoolConfig::default()).unwrap_err();
+        assert!(home.pool_failure(Shape::default()).is_some());
     }
 }

@@ -215,6 +215,14 @@ pub enum ControlRequest {
         /// Nanoseconds to add.
         by_ns: i64,
     },
+    /// Be heard of by yourself from now on: a [`ControlReply::Pong`] each time that so long has passed. What
+    /// was asked for like this before is over.
+    Beat {
+        /// Repeated in each.
+        nonce: u64,
+        /// Milliseconds from one to the next; 0 for no more.
+        every_ms: u64,
+    },
 }
 
 /// What the guest says on [`CONTROL_PORT`](crate::frame::CONTROL_PORT).

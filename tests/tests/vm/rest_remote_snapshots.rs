@@ -198,14 +198,17 @@ fn a_pool_that_can_not_be_filled_says_so_until_it_can() {
             [lab.boxwood(["pool", "ls"]).output(), there(&lab, &daemon, &["pool", "ls"]).output()]
         {
             let complaint = output.exits(0).complaint();
-            assert!(complaint.starts_with("boxwood: the pool could not be filled"), "{complaint}");
+            assert!(
+                complaint.starts_with("boxwood: the pool of 1cpu-512mib could not be filled"),
+                "{complaint}"
+            );
             assert!(words.iter().all(|word| complaint.contains(word)), "{complaint}");
             assert_eq!(complaint.lines().count(), 1, "{complaint}");
         }
     };
     let told_of_nothing = || {
         lab.boxwood(["pool", "ls"]).output().exits(0).quietly();
-        assert!(daemon.get("/v1/pool").is(200).json()["failure"].is_null());
+        assert_eq!(daemon.get("/v1/pool").is(200).json()["failures"], serde_json::json!([]));
     };
     let kill_one = || {
         rustix::process::kill_process(processes(&lab, true)[0], Signal::KILL).unwrap();
@@ -227,13 +230,13 @@ fn a_pool_that_can_not_be_filled_says_so_until_it_can() {
     // Nor when no more are wanted than there are, or half of it is left by a crash.
     kill_one();
     told(&["its VM has ended"]);
-    fs::write(lab.home().join("pool.failure"), "").unwrap();
+    fs::write(lab.home().join("pool.failure.1cpu-512mib"), "").unwrap();
     told_of_nothing();
-    fs::write(lab.home().join("pool.failure"), r#"{"time": "x"#).unwrap();
+    fs::write(lab.home().join("pool.failure.1cpu-512mib"), r#"{"time": "x"#).unwrap();
     set(&lab, &["1"]);
     told_of_nothing();
     set(&lab, &["0"]);
     lab.boxwood(["pool", "ls"]).output().exits(0).quietly();
-    assert!(!lab.home().join("pool.failure").exists());
+    assert!(!lab.home().join("pool.failure.1cpu-512mib").exists());
     daemon.stop();
 }

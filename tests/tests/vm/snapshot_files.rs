@@ -210,6 +210,11 @@ fn s1_a_snapshot_that_was_exported_is_the_same_where_it_is_imported() {
     let piped = lab.boxwood(["snapshot", "export", "warm"]).output().exits(0).stdout;
     assert!(piped == fs::read(&file).unwrap());
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600, "others can read its memory");
+    // Who has read enough of it goes, as a shell expects.
+    let (reader, writer) = std::io::pipe().unwrap();
+    let cut = lab.boxwood(["snapshot", "export", "warm"]).stdout_to(writer).spawn();
+    drop(reader);
+    cut.wait().exits(141).quietly();
     // What is no file is written to, and what a link leads to is replaced.
     let out = lab.boxwood(["snapshot", "export", "-o", "/dev/stdout", "warm"]).output().exits(0);
     assert!(out.stdout == piped);

@@ -87,8 +87,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let pool = runtime.pool()?;
             let waiting: Vec<Waiting> = pool.members.iter().map(Waiting::from).collect();
             list(&waiting, &format, *quiet)?;
-            if let Some(failure) = pool.failure {
-                tell_failure(failure.time, &failure.message);
+            for (shape, failure) in pool.failures {
+                tell_failure(&shape.to_string(), failure.time, &failure.message);
             }
         }
     }
@@ -117,8 +117,9 @@ pub(crate) async fn remote(
             let waiting: anyhow::Result<Vec<Waiting>> =
                 pool.vms.into_iter().map(Waiting::try_from).collect();
             list(&waiting?, &format, *quiet)?;
-            if let Some(failure) = pool.failure {
-                tell_failure(shown::moment(&failure.time)?, &failure.message);
+            for failure in pool.failures {
+                let time = shown::moment(&failure.time)?;
+                tell_failure(&failure.shape, time, &failure.message);
             }
         }
     }
@@ -179,8 +180,8 @@ fn list(waiting: &[Waiting], format: &Format, quiet: bool) -> anyhow::Result<()>
 }
 
 /// Nobody listens to what fills the pool, so it is told here.
-fn tell_failure(time: Moment, message: &str) {
+fn tell_failure(shape: &str, time: Moment, message: &str) {
     let since = times::since(time, Moment::now());
-    let message: String = message.chars().map(out::printable).collect();
-    tell!("the pool could not be filled {since} ago: {message}");
+    let text = format!("the pool of {shape} could not be filled {since} ago: {message}");
+    tell!("{}", text.chars().map(out::printable).collect::<String>());
 }

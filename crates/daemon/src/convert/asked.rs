@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use boxwood_api::{CreateBox, CreateExec, HealthCheck, RESERVED_LABELS, UpdateBox};
+use boxwood_api::{CreateBox, CreateExec, HealthCheck, UpdateBox, check_label};
 use boxwood_runtime::state::log::LogPolicy;
 use boxwood_runtime::state::{AfterExit, Client};
 use boxwood_runtime::{CreateRequest, ExecRequest, HealthWishes, UpdateRequest};
@@ -104,15 +104,7 @@ pub(super) fn labels(
     key: Option<&Key>,
 ) -> Result<BTreeMap<String, String>, ApiError> {
     let mut labels = given;
-    for name in labels.keys() {
-        if name.is_empty() || name.starts_with(RESERVED_LABELS) {
-            let message = format!(
-                "invalid label '{name}': a name is not empty and does not begin with \
-                 '{RESERVED_LABELS}'"
-            );
-            return Err(ApiError::bad(message));
-        }
-    }
+    labels.keys().try_for_each(|name| check_label(name)).map_err(ApiError::bad)?;
     if let Some(Key { key, body }) = key {
         labels.insert(boxwood_api::KEY_LABEL.to_owned(), key.clone());
         labels.insert(boxwood_api::BODY_LABEL.to_owned(), body.clone());

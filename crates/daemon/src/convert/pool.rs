@@ -32,8 +32,10 @@ pub(crate) fn pool(found: Pool) -> boxwood_api::Pool {
         created: rfc3339(member.spec.created),
         ready: member.is_ready(),
     });
-    let failure = found
-        .failure
-        .map(|failure| PoolFailure { time: rfc3339(failure.time), message: failure.message });
-    boxwood_api::Pool { shapes: shapes.collect(), vms: vms.collect(), failure }
+    let failures = found.failures.into_iter().map(|(shape, failure)| PoolFailure {
+        shape: shape.to_string(),
+        time: rfc3339(failure.time),
+        message: failure.message,
+    });
+    boxwood_api::Pool { shapes: shapes.collect(), vms: vms.collect(), failures: failures.collect() }
 }

@@ -3,6 +3,7 @@
 //! A descriptor of the kernel's (timerfd_create(2)): setting it costs one call, and it wakes once, when it
 //! rings. A timer of the event loop's costs two turns of the loop to set and wakes on its way.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -19,18 +20,26 @@ use crate::sys;
 #[derive(Debug)]
 pub(super) struct Alarm {
     timer: AsyncFd<OwnedFd>,
+    /// When it rings.
+    due: Cell<Instant>,
 }
 
 impl Alarm {
     pub(super) fn new() -> io::Result<Alarm> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Alarm { timer: sys::watch(timer, Interest::READABLE)? })
+        let timer = sys::watch(timer, Interest::READABLE)?;
+        Ok(Alarm { timer, due: Cell::new(Instant::now()) })
     }
 
-    /// Rings once, after this long. What it was set to before is forgotten.
+    /// Rings once, after this long.
     pub(super) async fn after(&self, wait: Duration) -> io::Result<()> {
-        // What rang and was not heard is no more than a hint, so the clock is looked at, too.
+        self.set(wait)?;
+        self.rings().await
+    }
+
+    /// Lets it ring once, after this long. What it was set to before is forgotten.
+    pub(super) fn set(&self, wait: Duration) -> io::Result<()> {
         let due = Instant::now() + wait;
         let soon = wait.max(Duration::from_nanos(1));
         let once = Itimerspec {
@@ -41,9 +50,16 @@ impl Alarm {
             },
         };
         timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+        self.due.set(due);
+        Ok(())
+    }
+
+    /// When it rings, which may be put off meanwhile.
+    pub(super) async fn rings(&self) -> io::Result<()> {
         loop {
             self.timer.readable().await?.clear_ready();
-            if Instant::now() >= due {
+            // What rang and was not heard is no more than a hint, so the clock is looked at, too.
+            if Instant::now() >= self.due.get() {
                 return Ok(());
             }
         }

@@ -24,6 +24,11 @@ impl Course {
         &self.health
     }
 
+    /// Whether the last probe said that all is well.
+    pub(super) fn is_well(&self) -> bool {
+        (self.health.status, self.health.failing_streak) == (HealthStatus::Healthy, 0)
+    }
+
     /// How long to wait for the next probe, so long after main's start.
     pub(super) fn interval(&self, spec: &HealthSpec, since_start: Duration) -> Duration {
         let starting = self.is_in_start_period(spec, since_start);

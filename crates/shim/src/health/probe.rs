@@ -1,5 +1,9 @@
 //! One probe: a sign of life, or a command in the box. What it says are a guest's claims.
+//!
+//! A guest that was well gives its next signs of life by itself (see [`pulse`]), and is asked only when one is
+//! late: its timer is not ours, and no reason to be called unwell.
 
+use std::io;
 use std::time::Duration;
 
 use boxwood_state::clock::Moment;
@@ -9,6 +13,7 @@ use boxwood_wire::frame::{self, EXEC_PORT, Kind};
 use boxwood_wire::message::{Attachment, ProcessReply, StartSession};
 
 use crate::health::alarm::Alarm;
+use crate::health::pulse::{self, Pulse};
 use crate::link::{Link, LinkError, Stream};
 use crate::main_io;
 use crate::questions::Questions;
@@ -27,16 +32,19 @@ pub(super) struct Prober {
     pub(super) main: ProcessSpec,
 }
 
+/// A sign of life that a guest gave by itself, or what came of asking for it.
+pub(super) enum Sign {
+    Given(ProbeResult),
+    AskedFor(ProbeResult),
+}
+
 impl Prober {
     /// Makes one, in the time that `alarm` is set to.
     pub(super) async fn probe(&self, spec: &HealthSpec, alarm: &Alarm) -> ProbeResult {
         let start = Moment::now();
         let timeout = Duration::from_millis(spec.timeout_ms);
         let (exit_code, output) = match spec.probe.argv() {
-            None => match self.questions.ping_until(rings(alarm, timeout)).await {
-                Ok(_) => (0, String::new()),
-                Err(why) => (NO_RESULT, why.to_string()),
-            },
+            None => self.ask(alarm, timeout).await,
             Some(argv) => {
                 let process = ProcessSpec {
                     argv,
@@ -49,6 +57,33 @@ impl Prober {
             }
         };
         ProbeResult { start, end: Moment::now(), exit_code, output }
+    }
+
+    /// Listens to a guest that was well until a sign of life of its own is late, and asks for one then. The
+    /// result if it was asked: none is no failure while it comes in the time that an answer may take.
+    pub(super) async fn listen(
+        &self,
+        spec: &HealthSpec,
+        pulse: &Pulse,
+        alarm: &Alarm,
+    ) -> io::Result<Sign> {
+        alarm.rings().await?;
+        let late = pulse::lateness(spec);
+        let start = before(Moment::now(), late);
+        let timeout = Duration::from_millis(spec.timeout_ms);
+        let (exit_code, output) = tokio::select! {
+            biased;
+            Ok(()) = pulse.ask() => return Ok(Sign::Given(pulse::given())),
+            answer = self.ask(alarm, timeout.saturating_sub(late)) => answer,
+        };
+        Ok(Sign::AskedFor(ProbeResult { start, end: Moment::now(), exit_code, output }))
+    }
+
+    async fn ask(&self, alarm: &Alarm, within: Duration) -> (i32, String) {
+        match self.questions.ping_until(rings(alarm, within)).await {
+            Ok(_) => (0, String::new()),
+            Err(why) => (NO_RESULT, why.to_string()),
+        }
     }
 
     async fn run(&self, process: ProcessSpec, timeout: Duration) -> (i32, String) {
@@ -86,6 +121,10 @@ impl Prober {
         };
         (code, text(&said))
     }
+}
+
+fn before(moment: Moment, by: Duration) -> Moment {
+    Moment(moment.0.saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
 }
 
 /// When this long is over. A timer that fails is over, too: then the check ends with it.

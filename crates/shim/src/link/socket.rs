@@ -30,15 +30,10 @@ impl Socket {
 
     /// Waits until it may be read from, or, if it took nothing, until it may be written to.
     pub(super) async fn ready(&self) -> io::Result<()> {
-        let room = async {
-            match &self.full {
-                Some(full) => full.writable().await.map(drop),
-                None => std::future::pending().await,
-            }
-        };
+        let Some(full) = &self.full else { return self.inner.readable().await.map(drop) };
         tokio::select! {
             ready = self.inner.readable() => ready.map(drop),
-            ready = room => ready,
+            ready = full.writable() => ready.map(drop),
         }
     }
 

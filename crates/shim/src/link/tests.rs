@@ -1,5 +1,7 @@
 //! A link against a guest's mux over a real socket.
 
+use std::collections::HashMap;
+
 use super::*;
 use boxwood_wire::frame::{EXEC_PORT, MAIN_PORT};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

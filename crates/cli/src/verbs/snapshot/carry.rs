@@ -2,12 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use boxwood_api::ImportSnapshot;
 use boxwood_types::BoxName;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 
 use crate::open_runtime;
 use crate::out::{say, tell};
@@ -18,8 +20,9 @@ enum Target {
     Stdout,
     /// What is there, and is no file.
     Stream(PathBuf),
-    /// Under another name until it is whole.
+    /// Not under its name until it is whole.
     File {
+        file: File,
         half: Half,
         path: PathBuf,
     },
@@ -53,10 +56,9 @@ impl Target {
         let mut half = path.as_os_str().to_owned();
         half.push(format!(".{}.tmp", std::process::id()));
         let half = Half(half.into());
-        // It has a box's memory in it.
-        let file = File::options().write(true).create_new(true).mode(0o600).open(&half.0);
-        let file = file.with_context(|| cant_write(path))?;
-        Ok((Target::File { half, path: path.clone() }, Box::new(file)))
+        let opened = unfinished(path, &half).and_then(|file| Ok((file.try_clone()?, file)));
+        let (out, file) = opened.with_context(|| cant_write(path))?;
+        Ok((Target::File { file, half, path: path.clone() }, Box::new(out)))
     }
 
     /// For `map_err`: what could not be done.
@@ -69,10 +71,38 @@ impl Target {
 
     /// It is whole.
     fn finish(self) -> anyhow::Result<()> {
-        let Target::File { half, path } = self else { return Ok(()) };
-        let synced = File::open(&half.0).and_then(|file| file.sync_all());
-        let named = synced.and_then(|()| fs::rename(&half.0, &path));
-        named.with_context(|| cant_write(&path))
+        let Target::File { file, half, path } = self else { return Ok(()) };
+        let name = || -> io::Result<()> {
+            file.sync_all()?;
+            if file.metadata()?.nlink() == 0 {
+                let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+                // Only a rename takes the place of what is there.
+                linkat(CWD, own, CWD, &half.0, AtFlags::SYMLINK_FOLLOW)?;
+            }
+            fs::rename(&half.0, &path)
+        };
+        name().with_context(|| cant_write(&path))
+    }
+}
+
+/// A file that has no name: however this process ends, nothing of it is left. Where the file system has no such
+/// files it is `half`.
+fn unfinished(path: &Path, half: &Half) -> io::Result<File> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    // It has a box's memory in it.
+    match open(folder.unwrap_or(Path::new(".")), flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => Ok(file.into()),
+        Err(_) => File::options().write(true).create_new(true).mode(0o600).open(&half.0),
+    }
+}
+
+/// Who read what is exported has gone: an end as a shell knows it, whatever was done with it on the way.
+fn hung_up(error: anyhow::Error) -> anyhow::Error {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    match causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe) {
+        true => io::Error::from(io::ErrorKind::BrokenPipe).into(),
+        false => error,
     }
 }
 
@@ -85,7 +115,8 @@ pub(super) fn export(name: &str, output: Option<&Path>) -> anyhow::Result<()> {
     let snapshot = runtime.find_snapshot(name)?;
     let (target, mut out) = Target::of(output)?;
     let written = runtime.export_snapshot(&snapshot, &mut *out);
-    written.map_err(|error| target.failed(error.into()))?;
+    // Nothing else here is a pipe.
+    written.map_err(|error| target.failed(hung_up(error.into())))?;
     target.finish()
 }
 
@@ -152,4 +183,32 @@ fn tell_imported(name: &str, foreign: Option<&str>) -> anyhow::Result<()> {
         );
     }
     say!("{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s1_an_archive_that_is_not_whole_is_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("warm.bxs");
+        let there = || {
+            let names = fs::read_dir(folder.path()).unwrap();
+            names.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>()
+        };
+        let (target, mut out) = Target::of(Some(&path)).unwrap();
+        out.write_all(b"half").unwrap();
+        // As where it is killed here.
+        assert_eq!(there(), [""; 0]);
+        drop((target, out));
+        assert_eq!(there(), [""; 0]);
+        for text in ["one", "another"] {
+            let (target, mut out) = Target::of(Some(&path)).unwrap();
+            out.write_all(text.as_bytes()).unwrap();
+            target.finish().unwrap();
+            assert_eq!((fs::read_to_string(&path).unwrap().as_str(), there().len()), (text, 1));
+        }
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+    }
 }
