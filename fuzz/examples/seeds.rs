@@ -63,11 +63,13 @@ fn frames() -> Vec<Vec<u8>> {
         ControlRequest::SetClock { by_ns: -1 },
         ControlRequest::Beat { nonce: 1, every_ms: 1000 },
     ];
+    let ended = ControlReply::SessionEnded { stream: 7, end: ProcessReply::TimedOut };
     let left = ControlReply::Left { flush_error: Some(reason()), counters: Counters::default() };
     let mut all: Vec<Vec<u8>> = Vec::new();
     all.extend(replies.iter().filter_map(|reply| frame::value(Kind::Reply, reply).ok()));
     all.extend(requests.iter().filter_map(|request| frame::value(Kind::Request, request).ok()));
     all.extend(frame::value(Kind::Reply, &left).ok());
+    all.extend(frame::value(Kind::Reply, &ended).ok());
     let mut bytes = frame::header(Kind::Stdout, 5).to_vec();
     bytes.extend(b"bytes");
     all.push(bytes);

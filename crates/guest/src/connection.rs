@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use boxwood_wire::frame::{self, Frame, FrameError, HEADER, Kind};
+use boxwood_wire::frame::{self, CONTROL_PORT, Frame, FrameError, HEADER, Kind};
+use boxwood_wire::message::ControlReply;
 use boxwood_wire::mux::{Event, Limits, Mux, MuxError, Role, StreamId};
 use rustix::io::Errno;
 
@@ -285,6 +286,13 @@ impl Connection {
         let wanted =
             |(id, stream): (&StreamId, &Stream)| (stream.port == Some(port)).then_some(*id);
         self.streams.iter().filter_map(wanted).collect()
+    }
+
+    /// Says something to whoever has a control stream, which nobody asked for.
+    pub(crate) fn report(&mut self, value: &ControlReply) {
+        for id in self.streams_of(CONTROL_PORT) {
+            self.reply(id, value);
+        }
     }
 
     /// Sends a value of ours: always, even if it has to wait for room.

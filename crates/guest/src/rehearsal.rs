@@ -71,7 +71,7 @@ impl Guest {
         };
         let pid = spawn::spawn(&process, &place, &mut self.nursery)?;
         let fate = Fate::Kept { until: None };
-        let beside = Beside { cgroup, attachment: Attachment::Attached, fate };
+        let beside = Beside { cgroup, attachment: Attachment::Attached, fate, unheard_on: None };
         Ok(Session::beside(pid, id, ends.into_stdio(), beside))
     }
 

@@ -122,7 +122,8 @@ impl Guest {
                 let timeout = |ms: u64| Duration::from_millis(ms.min(MAX_TIMEOUT_MS));
                 let until = request.timeout_ms.map(|ms| Instant::now() + timeout(ms));
                 let fate = Fate::Kept { until };
-                let beside = Beside { cgroup, attachment: request.attachment, fate };
+                let attachment = request.attachment;
+                let beside = Beside { cgroup, attachment, fate, unheard_on: None };
                 Ok(Session::beside(pid, id, ends.into_stdio(), beside))
             }
             Err(reply) => {

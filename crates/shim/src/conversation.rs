@@ -84,7 +84,10 @@ pub(crate) async fn converse(
     if let Some(channel) = restored.vm.take_channel() {
         news.main = Some(tokio::task::spawn_local(conversation.lead(channel, main)));
     }
-    guest.link.hear(control, main_io::control_ear(counters, answers, news_sender));
+    guest.link.hear(
+        control,
+        main_io::control_ear(counters, (answers, supervisor.run.relays.untold()), news_sender),
+    );
     let exit = supervisor.supervise(&mut restored.vm, &guest, (&mut news, ears)).await;
     // Nothing more is heard from it; the sessions' clients are told why.
     guest.link.end();

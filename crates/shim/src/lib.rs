@@ -21,6 +21,7 @@ mod launch;
 mod life;
 mod link;
 mod main_io;
+mod news;
 mod note;
 mod orders;
 mod output;

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::greeting::shorten;
 use crate::life::{Event, Left, Memory};
 use crate::link::{Ear, LinkError, Stream};
+use crate::news::Untold;
 use crate::output::Output;
 use crate::questions::Answers;
 
@@ -83,7 +84,7 @@ pub(crate) async fn follow_main(mut stream: Stream, output: Rc<Output>, news: mp
 /// What hears the control stream until the guest has left.
 pub(crate) fn control_ear(
     counters: Rc<Counters>,
-    answers: Answers,
+    (answers, untold): (Answers, Untold),
     news: mpsc::Sender<Event>,
 ) -> Ear {
     Box::new(move |frame| {
@@ -108,6 +109,10 @@ pub(crate) fn control_ear(
                         counters.claims(claims.orphans_reaped, claims.sessions);
                     }
                     answers.hand_on(nonce, answer);
+                    return ControlFlow::Continue(());
+                }
+                Ok(ControlReply::SessionEnded { stream, end }) => {
+                    untold.hear(stream, end);
                     return ControlFlow::Continue(());
                 }
                 Err(error) => Event::LinkLost(error.to_string()),

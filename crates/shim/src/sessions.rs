@@ -5,15 +5,11 @@
 //! client slows its own session and no other (contract G5). When the client goes, the stream is
 //! aborted, and the guest ends the session (contract G6).
 
-use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use boxwood_state::control::{Exec, Reply, SessionEnd};
-use boxwood_state::events::Action;
-use boxwood_state::metrics::{Counter, Timing};
 use boxwood_state::{Client, Text};
-use boxwood_types::ExitStatus;
 use boxwood_wire::frame::{self, EXEC_PORT, Frame, Kind, PTY_PORT};
 use boxwood_wire::message::{Attachment, Decline, ProcessReply, StartSession};
 use tokio::task::JoinSet;
@@ -24,12 +20,10 @@ use crate::greeting::shorten;
 use crate::halves::ReadHalf;
 use crate::link::{Link, LinkError, Stream, StreamWriter};
 use crate::main_io::{self, words};
+use crate::news::{News, Untold};
 use crate::output::{Outgoing, Sender};
 use crate::patience::{Late, Patience};
 use crate::sys;
-
-/// The code of a session whose time was up, as `timeout` has it.
-const TIMED_OUT: u8 = 124;
 
 /// Bytes of a command that are told of it.
 const SUMMARY: usize = 4096;
@@ -40,6 +34,7 @@ const LARGE: usize = 256 << 10;
 #[derive(Debug, Default)]
 pub(crate) struct Relays {
     tasks: JoinSet<Option<Sender>>,
+    untold: Untold,
     bereaved: Vec<Sender>,
 }
 
@@ -74,14 +69,9 @@ impl Relays {
                         Client::Detached | Client::Later => Attachment::Detached,
                     },
                 };
-                let news = News {
-                    announcer: announcer.clone(),
-                    id: stream.id(),
-                    command: summary(&exec.process.argv),
-                    created: Cell::new(false),
-                    asked: Instant::now(),
-                };
-                self.adopt(relay(start, stream, caller, news));
+                let news = News::of(announcer, stream.id(), summary(&exec.process.argv));
+                self.untold.keep(&news);
+                self.adopt(relay(start, stream, caller, (news, self.untold.clone())));
             }
             Err(error) => {
                 let end = SessionEnd::Failed { reason: words(&error) };
@@ -90,6 +80,11 @@ impl Relays {
                 let _ = caller.reply.try_send(last);
             }
         }
+    }
+
+    /// The sessions whose end was not told yet.
+    pub(crate) fn untold(&self) -> Untold {
+        self.untold.clone()
     }
 
     /// The clients whose sessions ended with the box, as their tasks end.
@@ -123,43 +118,6 @@ fn is_large(start: &StartSession) -> bool {
     texts.map(|text| text.len() + size_of::<Text>()).sum::<usize>() > LARGE
 }
 
-/// What is told about a session.
-struct News {
-    announcer: Announcer,
-    id: u32,
-    command: String,
-    created: Cell<bool>,
-    asked: Instant,
-}
-
-impl News {
-    /// Told once, and before all else, however soon the guest answers.
-    fn created(&self) {
-        if !self.created.replace(true) {
-            self.announcer.say(&Action::ExecCreate(self.id, self.command.clone()));
-        }
-    }
-
-    fn started(&self) {
-        self.created();
-        let counters = &self.announcer.counters;
-        counters.add(Counter::Execs, 1);
-        counters.took(Timing::Exec, self.asked.elapsed());
-        self.announcer.say(&Action::ExecStart(self.id, self.command.clone()));
-    }
-
-    fn ended(&self, end: &SessionEnd) {
-        self.created();
-        let code = match end {
-            SessionEnd::Exited { status } => status.shell_code(),
-            SessionEnd::TimedOut => TIMED_OUT,
-            SessionEnd::Refused { refusal, .. } => refusal.shell_code(),
-            SessionEnd::Failed { .. } => ExitStatus::Unknown.shell_code(),
-        };
-        self.announcer.say(&Action::ExecDie(self.id, code));
-    }
-}
-
 /// Why frames are no longer carried.
 enum End {
     /// This is the last that the client is told; the guest has closed the stream.
@@ -173,7 +131,12 @@ enum End {
 }
 
 /// Carries frames until one side ends. Returns the client if it is still to hear of the box's end.
-async fn relay(start: StartSession, stream: Stream, caller: Caller, news: News) -> Option<Sender> {
+async fn relay(
+    start: StartSession,
+    stream: Stream,
+    caller: Caller,
+    (news, untold): (Rc<News>, Untold),
+) -> Option<Sender> {
     let Caller { mut read, mut decoder, reply, seat: _seat } = caller;
     let writer = stream.writer();
     let timeout = start.timeout_ms.map(Duration::from_millis);
@@ -212,25 +175,22 @@ async fn relay(start: StartSession, stream: Stream, caller: Caller, news: News) 
     };
     news.created();
     let last = match end {
-        End::Told(last) => {
-            if let Reply::SessionEnded { end } = &last {
-                news.ended(end);
-            }
-            last
-        }
+        End::Told(last) => last,
         End::Released(last) => {
-            if let Reply::SessionEnded { end } = &last {
-                news.ended(end);
-            }
             guest.stream.abort();
             last
         }
+        // The guest tells of its end by itself.
         End::ClientGone => {
             guest.stream.abort();
             return None;
         }
         End::BoxEnded => return Some(reply),
     };
+    if let Reply::SessionEnded { end } = &last {
+        news.ended(end);
+        untold.forget(&news);
+    }
     // A client that has gone needs no last word.
     let _ = reply.send(Outgoing::Last(clients::frame(&last))).await;
     None

@@ -261,6 +261,13 @@ pub enum ControlReply {
         /// Why it can't be.
         fault: Option<String>,
     },
+    /// A session has ended that is detached, or whose stream was aborted.
+    SessionEnded {
+        /// The stream that it has, or had.
+        stream: StreamId,
+        /// How: [`ProcessReply::Exited`] or [`ProcessReply::TimedOut`].
+        end: ProcessReply,
+    },
 }
 
 /// The most processes one answer lists.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use boxwood_tests::Lab;
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// The actions of what happened so far, in order.
@@ -49,6 +50,41 @@ fn h12_each_transition_is_an_event_with_dockers_fields() {
     assert_eq!(actions(&lab, &["label=job=8"]), [""; 0]);
     lab.boxwood(["events", "-f", "color=red"]).output().refused(&["color"]);
     lab.boxwood(["events", "--since", "yesterday"]).output().refused(&["yesterday"]);
+}
+
+#[test]
+fn h12_the_end_of_a_command_that_nobody_hears_is_an_event_too() {
+    let lab = Lab::new();
+    lab.detached("web", ["busybox", "sleep", "600"]);
+    let follow = ["events", "-f", "event=exec_die", "--format"];
+    let format = "die {{.Actor.Attributes.execID}} {{.Actor.Attributes.exitCode}}.";
+    let followed = lab.boxwood(follow).args([format, "--since", "1h"]).spawn();
+    // It may end before the guest hears that it is detached, or long after.
+    for code in ["5", "6"] {
+        let script = format!("[ {code} = 5 ] || sleep 0.2; exit {code}");
+        lab.exec(["-d", "web", "sh", "-c", &script]).output().exits(0);
+        followed.says(&format!(" {code}.\n"));
+    }
+    // One that was left by its keys, and one whose client was killed.
+    let mut screen = lab.terminal(["exec", "-it", "web", "sh", "-c", "echo up; sleep 0.5; exit 7"]);
+    screen.shows("up");
+    screen.types("\x10\x11");
+    drop(screen.wait());
+    followed.says(" 7.\n");
+    let client = lab.exec(["web", "sh", "-c", "echo up; sleep 600"]).spawn();
+    client.says("up");
+    client.signal(Signal::KILL);
+    drop(client.wait());
+    followed.says(" 129.\n");
+    followed.signal(Signal::INT);
+    let said = followed.wait();
+    assert_eq!(said.lines().len(), 4, "each once: {said:?}");
+    let wanted = "exec_create exec_start exec_die ".repeat(4);
+    let heard = actions(&lab, &["event=exec_create", "event=exec_start", "event=exec_die"]);
+    let heard: Vec<&str> =
+        heard.iter().map(|action| action.split(':').next().unwrap_or_default()).collect();
+    assert_eq!(heard.join(" "), wanted.trim_end());
+    lab.remove("web");
 }
 
 #[test]

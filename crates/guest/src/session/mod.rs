@@ -19,7 +19,7 @@ pub(crate) mod user;
 use std::time::Instant;
 
 use boxwood_types::{ExitStatus, Signal, WindowSize};
-use boxwood_wire::message::{Attachment, ProcessReply};
+use boxwood_wire::message::{Attachment, ControlReply, ProcessReply};
 use boxwood_wire::mux::StreamId;
 use rustix::process::Pid;
 
@@ -62,6 +62,8 @@ pub(crate) struct Beside {
     pub(crate) attachment: Attachment,
     /// What is to become of it.
     pub(crate) fate: Fate,
+    /// The stream of this connection that it had before that was aborted.
+    pub(crate) unheard_on: Option<StreamId>,
 }
 
 /// What is to become of a session.
@@ -149,13 +151,14 @@ impl Session {
 
     /// Its stream was aborted: it goes on unheard, or is ended (contract G6).
     pub(crate) fn unheard(&mut self, now: Instant) {
-        self.outward = Outward::Nowhere;
+        let before = std::mem::replace(&mut self.outward, Outward::Nowhere);
         self.stdio.stdin.close();
         let running = self.running();
-        if let Part::Beside(beside) = &mut self.part
-            && beside.attachment == Attachment::Attached
-            && matches!(beside.fate, Fate::Kept { .. })
-        {
+        let Part::Beside(beside) = &mut self.part else { return };
+        if let Outward::Stream(id) = before {
+            beside.unheard_on = Some(id);
+        }
+        if beside.attachment == Attachment::Attached && matches!(beside.fate, Fate::Kept { .. }) {
             // Kept -- its stream is aborted --> Ending
             beside.fate = Fate::Ending(Ending::begin(now));
             beside.cgroup.signal(Signal::HUP, running);
@@ -170,6 +173,9 @@ impl Session {
         match self.part {
             Part::Main => self.outward = Outward::Later,
             Part::Beside(_) => self.unheard(now),
+        }
+        if let Part::Beside(beside) = &mut self.part {
+            beside.unheard_on = None;
         }
     }
 
@@ -227,8 +233,12 @@ impl Session {
         {
             // Ended -- all it wrote is sent --> Told
             self.life = Life::Told;
+            let end = self.end(status);
+            if let Some(stream) = self.not_surely_heard() {
+                connection.report(&ControlReply::SessionEnded { stream, end: end.clone() });
+            }
             if let Outward::Stream(id) = self.outward {
-                connection.reply(id, &self.end(status));
+                connection.reply(id, &end);
                 connection.finish(id);
                 self.outward = Outward::Nowhere;
             }
@@ -238,6 +248,18 @@ impl Session {
         }
         let busy = out == Moved::More || err == Moved::More;
         Ok(if busy { Turn::Busy } else { Turn::Idle })
+    }
+
+    /// The stream of a session whose end is told to the host beside it, too: that of a detached one may be
+    /// aborted at any moment.
+    fn not_surely_heard(&self) -> Option<StreamId> {
+        match (&self.part, self.outward) {
+            (Part::Beside(beside), Outward::Stream(id)) => {
+                (beside.attachment == Attachment::Detached).then_some(id)
+            }
+            (Part::Beside(beside), _) => beside.unheard_on,
+            (Part::Main, _) => None,
+        }
     }
 
     /// What is told of an end.
