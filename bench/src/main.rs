@@ -15,13 +15,15 @@ mod peers;
 mod snapshot;
 mod start;
 mod table;
+mod warm;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 Usage: boxwood-bench [MEASUREMENT]... [--count N]
 
-  start    run --rm busybox true, alternating with ctr and podman, and where the time goes
+  start    run --rm busybox true, from a template and from a pool, alternating with ctr and
+           podman, and where the time goes
   version  boxwood version
   exec     processes beside main: one, many at once, bytes, and main's result
   codes    200 runs with 200 codes, one by one and 8 at a time
@@ -31,8 +33,8 @@ Usage: boxwood-bench [MEASUREMENT]... [--count N]
   bake     making a template, on an idle and on a busy host
   load     an image of 200 MB in five layers
 
-Without a measurement: start and version. 'all' is each of them. N is how often, instead of the
-usual count.";
+Without a measurement: start, version and snapshot. 'all' is each of them. N is how often, instead
+of the usual count.";
 
 /// A measurement by its name, and what does it.
 type Measurement = (&'static str, fn(Option<usize>));
@@ -81,7 +83,7 @@ fn chosen(mut arguments: impl Iterator<Item = String>) -> Result<Chosen, String>
         }
     }
     if names.is_empty() {
-        names = vec!["start".to_owned(), "version".to_owned()];
+        names = ["start", "version", "snapshot"].map(str::to_owned).to_vec();
     }
     let find = |name: &String| {
         let found = MEASUREMENTS.iter().find(|(known, _)| known == name);

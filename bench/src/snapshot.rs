@@ -130,35 +130,69 @@ fn restores(lab: &Lab, rounds: usize) {
 /// From the start of `fork` to the answer of the last child, and what idle children take.
 fn forks(lab: &Lab, rounds: usize) {
     let [mut forked, mut answered] = [Sample::default(), Sample::default()];
-    let [mut own, mut shared, mut disk] = [Sample::default(), Sample::default(), Sample::default()];
+    let mut untouched = Children::default();
+    let mut asked_once = Children::default();
     for _ in 0..rounds {
         source(lab, 8 * MIB);
         let began = Instant::now();
-        let number = CHILDREN.to_string();
-        lab.boxwood(["fork", "-n", &number, "--name", "try", "source"]).output().exits(0);
+        let names = fork(lab, "try");
         forked.add(began.elapsed());
-        let names: Vec<String> = (1..=CHILDREN).map(|number| format!("try-{number}")).collect();
         let asked: Vec<Running> =
             names.iter().map(|name| lab.exec([name, "true"]).spawn()).collect();
         asked.into_iter().for_each(|running| drop(running.wait().exits(0)));
         answered.add(began.elapsed());
-        for name in &names {
-            let [private, pss] = memory_mb(lab.live(name).qemu.pid);
-            own.add_ms(private);
-            shared.add_ms(pss);
-            disk.add_ms(own_bytes(&lab.box_folder(&lab.inspect(name, "{{.Id}}"))) as f64 / 1e6);
-        }
+        asked_once.look(lab, &names);
+        names.iter().for_each(|name| lab.remove(name));
+        let names = fork(lab, "still");
+        // What their guests do after their rebirth is over by then.
+        std::thread::sleep(Duration::from_secs(1));
+        untouched.look(lab, &names);
         names.iter().for_each(|name| lab.remove(name));
         lab.remove("source");
     }
     let rows = [row("started", &forked), row("all answered", &answered)];
     print(&format!("fork -n {CHILDREN}"), &headings("until"), &rows);
-    let rows = [
-        row("memory of its own (USS)", &own),
-        row("with its share of what is shared (PSS)", &shared),
-        row("disk of its own", &disk),
-    ];
-    print("An idle child, in MB", &["", "n", "median", "least", "90 %", "most"], &rows);
+    for (title, children) in
+        [("nothing was asked of", &untouched), ("an exec was asked of", &asked_once)]
+    {
+        let title = format!("An idle child that {title} since, in MB");
+        print(&title, &["", "n", "median", "least", "90 %", "most"], &children.rows());
+    }
+}
+
+/// Forks the source, and says what the children are called.
+fn fork(lab: &Lab, name: &str) -> Vec<String> {
+    let number = CHILDREN.to_string();
+    lab.boxwood(["fork", "-n", &number, "--name", name, "source"]).output().exits(0);
+    (1..=CHILDREN).map(|number| format!("{name}-{number}")).collect()
+}
+
+/// What idle children take, in MB.
+#[derive(Default)]
+struct Children {
+    own: Sample,
+    shared: Sample,
+    disk: Sample,
+}
+
+impl Children {
+    fn look(&mut self, lab: &Lab, names: &[String]) {
+        for name in names {
+            let [private, pss] = memory_mb(lab.live(name).qemu.pid);
+            self.own.add_ms(private);
+            self.shared.add_ms(pss);
+            let folder = lab.box_folder(&lab.inspect(name, "{{.Id}}"));
+            self.disk.add_ms(own_bytes(&folder) as f64 / 1e6);
+        }
+    }
+
+    fn rows(&self) -> [Vec<String>; 3] {
+        [
+            row("memory of its own (USS)", &self.own),
+            row("with its share of what is shared (PSS)", &self.shared),
+            row("disk of its own", &self.disk),
+        ]
+    }
 }
 
 /// From the start of the shim to the acknowledged epoch, in a small box and in a large one.

@@ -4,35 +4,40 @@ use boxwood_tests::Lab;
 
 use crate::peers;
 use crate::table::{SAMPLE, Sample, print};
+use crate::warm::Warm;
 
 const ROUNDS: usize = 20;
 
-/// `run --rm busybox true`, alternating with the peers.
+/// `run --rm busybox true`, from a template and from a pool, alternating with the peers.
 pub(crate) fn measure(count: Option<usize>) {
     let lab = Lab::of_installation();
     let rounds = count.unwrap_or(ROUNDS);
     let peers = peers::find(&lab);
     let run = || lab.run(["busybox", "true"]).output().exits(0);
     drop(run());
-    let mut own = Sample::default();
+    let pool = Warm::new();
+    drop(pool.run());
+    let [mut own, mut warm] = [Sample::default(), Sample::default()];
     let mut others: Vec<Sample> = peers.iter().map(|_| Sample::default()).collect();
     for _ in 0..rounds {
         own.add(run().took);
+        warm.add(pool.run().took);
         for (peer, sample) in peers.iter().zip(&mut others) {
             sample.add(peer.run().exits(0).took);
         }
     }
+    pool.end();
     let row = |title: &str, sample: &Sample| {
-        let ratio = format!("{:.2}", own.median() / sample.median());
+        let ratio = |ours: &Sample| format!("{:.2}", ours.median() / sample.median());
         let mut row = vec![title.to_owned()];
         row.extend(sample.cells());
-        row.push(ratio);
+        row.extend([ratio(&own), ratio(&warm)]);
         row
     };
-    let mut rows = vec![row("boxwood run --rm", &own)];
+    let mut rows = vec![row("boxwood run --rm", &own), row("boxwood run --rm, pool of one", &warm)];
     rows.extend(peers.iter().zip(&others).map(|(peer, sample)| row(peer.title, sample)));
-    let headings: Vec<&str> =
-        std::iter::once("busybox true").chain(SAMPLE).chain(["ours/theirs"]).collect();
+    let ratios = ["ours/this", "with pool/this"];
+    let headings: Vec<&str> = std::iter::once("busybox true").chain(SAMPLE).chain(ratios).collect();
     print("Start to end, alternating", &headings, &rows);
     peers.iter().for_each(|peer| peer.forget());
     break_down(&lab, rounds);

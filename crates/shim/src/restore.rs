@@ -65,6 +65,7 @@ async fn thaw(
     supervisor.run.steps.mark("snapshot found");
     failpoint("shim: snapshot found");
     let mark = frozen.mark().map(Mark);
+    let unfinished = frozen.unfinished();
     let began = std::time::Instant::now();
     let vm = frozen.restore(request).await.map_err(|error| chain(&error))?;
     if snapshot.made == SnapshotMade::Fresh {
@@ -72,6 +73,9 @@ async fn thaw(
         let _ = std::fs::remove_dir_all(supervisor.dir.memory());
     }
     mark_steps(supervisor, &vm, began);
+    if let Some(unfinished) = unfinished {
+        unfinished.make_behind();
+    }
     Ok(Restored { vm, mark, main: Main::Restored })
 }
 

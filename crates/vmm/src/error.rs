@@ -125,6 +125,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// What was captured could not be written to a memory.
+    #[error("can't write the memory of QEMU (pid {pid})")]
+    FillMemory {
+        /// QEMU.
+        pid: u32,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A memory could not be read.
     #[error("can't read the memory of QEMU (pid {pid})")]
     OwnMemory {

@@ -28,6 +28,8 @@ const LONGEST_LINE: u64 = 64 * 1024;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Observed {
     pub(crate) migration: Migration,
+    /// It has said who it is.
+    pub(crate) greeted: bool,
 }
 
 /// Where writing or loading a state is.
@@ -117,6 +119,13 @@ impl Qmp {
     /// Sends a command and waits for its answer.
     pub(crate) async fn execute(&mut self, command: Command<'_>) -> Result<Value, Error> {
         self.send(command).await?.answer().await
+    }
+
+    /// Waits until it has said who it is: it has mapped its RAM by then, and is making its devices.
+    pub(crate) async fn greeted(&mut self) -> Result<(), Error> {
+        let pid = self.pid;
+        let greeted = self.observed.wait_for(|observed| observed.greeted).await;
+        greeted.map(drop).map_err(|_| closed(pid))
     }
 
     /// Waits until a state was written or loaded; `false` if that failed.
@@ -225,7 +234,10 @@ fn sort(mut message: Value, waiting: &Waiting, events: &watch::Sender<Observed>)
             };
             events.send_modify(|observed| observed.migration = migration);
         }
-        // The greeting, or an event that nobody needs.
+        if message.get("QMP").is_some() {
+            events.send_modify(|observed| observed.greeted = true);
+        }
+        // Or it is an event that nobody needs.
         return true;
     };
     let first = lock(waiting).as_mut().and_then(VecDeque::pop_front);

@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
@@ -17,6 +18,7 @@ use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
+use crate::blocking::blocking;
 use crate::command::{BOX_DISK_BYTES, DiskDurability, IMAGE_DISK_BYTES, Start};
 use crate::confine::QemuUser;
 use crate::disk::Disk;
@@ -26,6 +28,7 @@ use crate::process::{Limit, Process};
 use crate::qmp::{Command, Pending, Qmp};
 use crate::ram;
 use crate::snapshot::capture::Origin;
+use crate::snapshot::{Delta, FreshMemory};
 use crate::template::Template;
 use crate::vm::{Timings, Vm};
 
@@ -72,7 +75,7 @@ pub async fn restore(template: &Template, request: RestoreRequest) -> Result<Vm,
             boot: &[],
         },
     };
-    let memory = Memory { state: template.open_state()?, ram: template.ram() };
+    let memory = Memory { state: template.open_state()?, ram: template.ram(), written: &[] };
     let Thawed { process, qmp, channel, timings } = thaw(parts, memory, limit).await?;
     let origin =
         Origin::template(template, request.durability).map_err(Error::prepare("its memory"))?;
@@ -85,6 +88,8 @@ pub(crate) struct Memory<'a> {
     pub(crate) state: File,
     /// The guest's memory.
     pub(crate) ram: &'a File,
+    /// What was captured since and is not in that, the oldest first.
+    pub(crate) written: &'a [Arc<Delta>],
 }
 
 /// A QEMU whose vCPUs run.
@@ -173,38 +178,73 @@ impl Starting {
     async fn feed(self, memory: Memory<'_>, limit: Limit) -> Result<Fed, Error> {
         let Starting { launched, clock, mut timings } = self;
         let Launched { mut process, mut qmp, channel, listener } = launched;
-        let Memory { state, ram } = memory;
         let ahead = async {
             let mut ahead = Vec::from(greet(&mut qmp).await?);
-            ahead.push(
-                qmp.send(Command {
-                    name: "getfd",
-                    arguments: json!({ "fdname": "state" }),
-                    descriptor: Some(state.as_fd()),
-                })
-                .await?,
-            );
-            let from_state = json!({ "uri": "fd:state" });
-            ahead.push(qmp.send(Command::with("migrate-incoming", from_state)).await?);
+            if memory.written.is_empty() {
+                ahead.extend(order_load(&mut qmp, &memory.state).await?);
+            }
             Ok(ahead)
         };
         let ahead = process.during("take its orders", limit, ahead).await?;
-        ram::give(&mut process, listener, ram, limit).await?;
+        ram::give(&mut process, listener, memory.ram, limit).await?;
         timings.ram = clock.0.elapsed();
-        Ok(Fed { process, qmp, channel, ahead, clock, timings })
+        let fed = Fed { process, qmp, channel, ahead, clock, timings };
+        if memory.written.is_empty() { Ok(fed) } else { fed.write(memory, limit).await }
     }
+}
+
+/// Tells QEMU to load its state.
+async fn order_load(qmp: &mut Qmp, state: &File) -> Result<[Pending; 2], Error> {
+    let getfd = Command {
+        name: "getfd",
+        arguments: json!({ "fdname": "state" }),
+        descriptor: Some(state.as_fd()),
+    };
+    let from_state = json!({ "uri": "fd:state" });
+    Ok([qmp.send(getfd).await?, qmp.send(Command::with("migrate-incoming", from_state)).await?])
 }
 
 /// A QEMU whose VM is complete and stands still.
 struct Loaded(Fed);
 
 impl Fed {
+    /// Writes what was captured into a VM that is being made, and only then has its state loaded: devices look
+    /// at the memory when they are.
+    async fn write(mut self, memory: Memory<'_>, limit: Limit) -> Result<Fed, Error> {
+        let Fed { process, qmp, ahead, clock, timings, .. } = &mut self;
+        let pid = process.pid();
+        let failed = move |source| Error::FillMemory { pid, source };
+        let answers = async |ahead: &mut Vec<Pending>| {
+            for pending in ahead.drain(..) {
+                pending.answer().await?;
+            }
+            Ok(())
+        };
+        process.during("map its RAM", limit, qmp.greeted()).await?;
+        let mapped = match FreshMemory::find(pid, memory.ram) {
+            Ok(mapped) => mapped,
+            // Another version of it may greet first; when it takes orders, all of it is made.
+            Err(_) => {
+                process.during("take its orders", limit, answers(ahead)).await?;
+                FreshMemory::find(pid, memory.ram).map_err(failed)?
+            }
+        };
+        let written = memory.written.to_vec();
+        let write = blocking(move || mapped.write(&written).map_err(failed));
+        process.during("get its memory", limit, write).await?;
+        process.during("take its orders", limit, answers(ahead)).await?;
+        timings.ready = clock.0.elapsed();
+        let order = order_load(qmp, &memory.state);
+        ahead.extend(process.during("take its orders", limit, order).await?);
+        Ok(self)
+    }
+
     async fn load(mut self, limit: Limit) -> Result<Loaded, Error> {
         let Fed { process, qmp, ahead, clock, timings, .. } = &mut self;
         let answers = async {
             for (number, pending) in ahead.drain(..).enumerate() {
                 pending.answer().await?;
-                if number == 0 {
+                if number == 0 && timings.ready.is_zero() {
                     timings.ready = clock.0.elapsed();
                 }
             }

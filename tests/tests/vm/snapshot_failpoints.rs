@@ -242,8 +242,6 @@ fn s3_a_client_killed_at_any_step_of_a_restore_leaves_no_half_box_and_the_snapsh
     for step in [
         "restore: files checked",
         "restore: check written",
-        "restore: memory made",
-        "restore: memory named",
         "restore: snapshot checked",
         "create: name taken",
         "create: published",
@@ -323,6 +321,31 @@ fn s3_a_shim_or_vm_killed_at_any_step_of_a_restore_leaves_the_snapshot_whole() {
 }
 
 #[test]
+fn s1_a_shim_killed_while_it_makes_the_memory_whole_leaves_nothing_of_it_and_the_snapshot_whole() {
+    let lab = Lab::new();
+    let expected = source(&lab, "");
+    lab.snapshot("web", "warm");
+    let ram = lab.home().join("snapshots/warm/ram");
+    for (step, named) in [("restore: memory made", false), ("restore: memory named", true)] {
+        forget_what_can_be_made(&lab);
+        let folder = Folder::watch(lab.folder());
+        // Its guest may have answered by then, or not.
+        let wish = format!("{step}=kill");
+        lab.failing(&wish, ["restore", "--name", "clone", "warm"]).output();
+        folder.until(|| lab.reached().exists().then_some(()));
+        lab.boxwood(["wait", "clone"]).output();
+        assert_eq!(snapshots(&lab, step), ["warm"], "{step}");
+        assert_eq!(ram.exists(), named, "{step}");
+        lab.remove("clone");
+        lab.restored("warm", "again");
+        assert_eq!(data(&lab, "again"), expected, "{step}");
+        lab.remove("again");
+    }
+    is_whole(&lab, &expected, "the last");
+    lab.remove("web");
+}
+
+#[test]
 fn s3_a_client_killed_at_any_step_of_a_fork_leaves_no_half_box_and_the_source_serves_on() {
     let lab = Lab::new();
     let expected = source(&lab, "");
@@ -333,6 +356,7 @@ fn s3_a_client_killed_at_any_step_of_a_fork_leaves_no_half_box_and_the_source_se
         "snapshot: captured",
         "fork: captured",
         "restore: memory made",
+        "restore: memory named",
         "fork: memory made",
         "create: published",
         "restore: memory lent",

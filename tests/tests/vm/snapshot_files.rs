@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use boxwood_tests::{Invocation, Lab, StoreKind, Tree};
+use boxwood_tests::{Folder, Invocation, Lab, StoreKind, Tree};
 
 const DATA: &str = "cat /dev/shm/data /data | sha256sum";
 
@@ -44,6 +44,14 @@ fn change(path: &Path, change: impl FnOnce(&File)) -> PathBuf {
     drop(copy.output().exits(0));
     change(&File::options().read(true).write(true).open(path).unwrap());
     aside
+}
+
+/// Waits until the memory is whole: a restored box's shim makes it behind the box.
+fn made_whole(folder: &Path) {
+    let [ram, made] = ["ram", "ram.made"].map(|name| folder.join(name));
+    // What somebody has written into it is no memory.
+    let whole = || fs::metadata(&ram).is_ok_and(|meta| meta.len() >= 1 << 20) && made.exists();
+    Folder::watch(folder).until(|| whole().then_some(()));
 }
 
 /// Flips a byte in the middle of what a file really holds.
@@ -112,6 +120,7 @@ fn s1_what_only_a_full_check_can_find_is_found_by_verify() {
     let lab = Lab::new();
     let (folder, data) = two_generations(&lab);
     lab.restored("warm", "clone");
+    made_whole(&folder);
     lab.remove("clone");
     // Neither its size nor its times tell.
     let silently = |path: &Path| {
@@ -126,12 +135,15 @@ fn s1_what_only_a_full_check_can_find_is_found_by_verify() {
     // What was made of them is made again.
     silently(&folder.join("ram"));
     lab.boxwood(["snapshot", "verify", "warm"]).output().exits(0);
+    assert!(!folder.join("ram.made").exists());
     lab.restored("warm", "clone");
+    made_whole(&folder);
     assert_eq!(lab.exec(["clone", "sh", "-c", DATA]).output().word(), data);
     lab.remove("clone");
     // The same when it is plain to see.
     fs::write(folder.join("ram"), "nothing").unwrap();
     lab.restored("warm", "clone");
+    made_whole(&folder);
     assert_eq!(lab.exec(["clone", "sh", "-c", DATA]).output().word(), data);
     lab.remove("clone");
     // And it goes with what is not in use.
@@ -145,13 +157,14 @@ fn s1_what_a_snapshot_can_be_made_of_again_is_pruned() {
     let lab = Lab::with(StoreKind::CopiedTemplates);
     let (folder, data) = two_generations(&lab);
     lab.restored("warm", "clone");
-    assert!(folder.join("ram").exists());
+    made_whole(&folder);
     let pruned = lab.boxwood(["prune", "-f", "--templates"]).output().exits(0);
     assert!(pruned.text().contains("of snapshot: warm\n"), "{pruned:?}");
     assert!(!folder.join("ram").exists());
     // Who runs on it does not notice, and it is there again when it is needed.
     assert_eq!(lab.exec(["clone", "sh", "-c", DATA]).output().word(), data);
     lab.restored("warm", "late");
+    made_whole(&folder);
     assert_eq!(lab.exec(["late", "sh", "-c", DATA]).output().word(), data);
     lab.remove("clone");
     lab.remove("late");

@@ -1,7 +1,7 @@
 //! Starts QEMU with as few rights as it needs. Called by `process`.
 //!
-//! Between fork and exec the child: leaves the terminal, drops to the box's own user, arranges to
-//! die with its parent, gives up gaining rights, core dumps, every descriptor but those of its VM
+//! Between fork and exec the child: leaves the terminal, gets its memory in small pages, drops to the box's
+//! own user, arranges to die with its parent, gives up gaining rights, core dumps, every descriptor but those of its VM
 //! and, where the kernel has Landlock, every right to open files for writing. Last it puts the
 //! opening of its RAM under supervision (see `ram`).
 

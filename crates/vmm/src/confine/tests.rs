@@ -62,6 +62,12 @@ fn nothing_can_be_written_or_made_where_the_kernel_has_landlock() {
 }
 
 #[test]
+fn memory_comes_in_small_pages() {
+    let said = run("cat /proc/self/status", &[]);
+    assert!(said.contains("THP_enabled:\t0\n"), "{said}");
+}
+
+#[test]
 fn the_environment_is_empty_and_the_terminal_left() {
     let said =
         run("tr '\\0' '\\n' < /proc/$$/environ; echo /; pwd; echo $$; cat /proc/$$/stat", &[]);

@@ -388,7 +388,7 @@ fn link_older(paths: &Paths, layers: &Layers, more: u64) -> Result<(), Error> {
 }
 
 /// Whether so many bytes fit, and the box still has something to write to.
-fn room(dir: &Path, bytes: u64) -> Result<(), Error> {
+pub(super) fn room(dir: &Path, bytes: u64) -> Result<(), Error> {
     let failed = Error::io("write", dir);
     let free = rustix::fs::statvfs(dir).map_err(|errno| failed(errno.into()))?;
     match free.f_bavail * free.f_frsize >= bytes + SPARE {

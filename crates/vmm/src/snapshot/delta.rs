@@ -30,6 +30,17 @@ pub(crate) struct Delta {
     pages: Vec<u32>,
 }
 
+/// Every n-th chunk, for who shares them with others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    pub(crate) first: usize,
+    pub(crate) of: usize,
+}
+
+impl Share {
+    pub(crate) const ALL: Share = Share { first: 0, of: 1 };
+}
+
 /// Pages that are being written.
 pub(crate) struct DeltaWriter<'a> {
     file: &'a File,
@@ -111,20 +122,38 @@ impl Delta {
         Ok(true)
     }
 
-    /// Writes all its pages to where they belong in a memory.
-    pub(crate) fn apply(&self, memory: &File) -> io::Result<()> {
-        let mut buffer = vec![0; CHUNK * PAGE];
-        for (number, pages) in self.pages.chunks(CHUNK).enumerate() {
+    /// How many pages it has.
+    pub(crate) fn count(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Reads its pages, [`CHUNK`] at a time: their numbers and their bytes.
+    pub(crate) fn each(
+        &self,
+        share: Share,
+        mut take: impl FnMut(&[u32], &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut buffer = vec![0; CHUNK.min(self.pages.len()) * PAGE];
+        let chunks = self.pages.chunks(CHUNK).enumerate();
+        for (number, pages) in chunks.skip(share.first).step_by(share.of) {
             let bytes = &mut buffer[..pages.len() * PAGE];
             self.file.read_exact_at(bytes, (number * CHUNK * PAGE) as u64)?;
+            take(pages, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Writes all its pages to where they belong in a memory.
+    pub(crate) fn apply(&self, memory: &File) -> io::Result<()> {
+        self.each(Share::ALL, |pages, bytes| {
             let mut done = 0;
             for run in runs(pages) {
                 let bytes = &bytes[done * PAGE..(done + run.len()) * PAGE];
                 memory.write_all_at(bytes, u64::from(run[0]) * PAGE as u64)?;
                 done += run.len();
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 

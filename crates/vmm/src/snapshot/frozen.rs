@@ -1,5 +1,4 @@
-//! A snapshot that is to be restored: checked, its memory made whole, opened. Called by shims, and by the
-//! runtime to check one.
+//! A snapshot that is to be restored: checked and opened. Called by shims, and by the runtime to check one.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::capture::Origin;
 use super::seal::{self, Manifest};
+use super::whole::{self, Unfinished};
 use super::{Delta, FORMAT, Layers, Part, Paths, SKETCH, Sketch, read_json};
 use crate::accel::Accelerator;
 use crate::blocking::blocking;
@@ -24,22 +24,30 @@ use crate::host;
 use crate::launch::{self, Parts};
 use crate::process::Limit;
 use crate::restore::{Memory, RestoreRequest, Thawed, thaw};
-use crate::sparse;
 use crate::template::{Content, Zeros, content};
 use crate::vm::Vm;
 
 /// How much the host's clock may differ from what the guest was told, in parts per million.
 const CLOCK_PPM: u64 = 200;
-/// The most pieces a memory may be in: all its pages, each alone.
-const MEMORY_EXTENTS: usize = 1 << 22;
 
 /// A captured VM, open: it can be restored even after its directory was removed.
 #[derive(Debug)]
 pub struct Frozen {
     sketch: Sketch,
     state: File,
+    /// What QEMU maps.
     ram: Arc<File>,
     layers: Layers,
+    paths: Paths,
+}
+
+/// When a memory that is in layers is made whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whole {
+    /// Before the first restore: there are more to come that share it.
+    First,
+    /// Later, if there is little to write into the VM instead.
+    Later,
 }
 
 /// How far a snapshot is checked.
@@ -60,7 +68,7 @@ struct Stamp {
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Seen {
+pub(super) struct Seen {
     device: u64,
     inode: u64,
     bytes: u64,
@@ -68,7 +76,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(path: &Path) -> io::Result<Seen> {
+    pub(super) fn of(path: &Path) -> io::Result<Seen> {
         let meta = fs::metadata(path)?;
         let modified = (meta.mtime(), meta.mtime_nsec());
         Ok(Seen { device: meta.dev(), inode: meta.ino(), bytes: meta.size(), modified })
@@ -77,7 +85,7 @@ impl Seen {
 
 impl Frozen {
     /// Opens a sealed snapshot. What was not checked since the host booted, or has changed since, is
-    /// checked; the first time its memory is made whole. In `cache` is what was found out about the host.
+    /// checked; a large memory is made whole the first time. In `cache` is what was found out about the host.
     ///
     /// # Errors
     /// [`Error::Unfit`] when it is damaged; [`Error::Foreign`] when it was captured with another QEMU,
@@ -88,7 +96,7 @@ impl Frozen {
             if check(&dir, Depth::AsDue, Part::Everything, &cache)? == Part::Disk {
                 return Err(Error::DiskAlone { path: dir });
             }
-            Self::open_checked(&dir)
+            Self::open_checked(&dir, Whole::Later)
         })
         .await
     }
@@ -129,7 +137,7 @@ impl Frozen {
     /// When a file can't be read, or the memory not be made whole.
     pub async fn open_fresh(dir: &Path) -> Result<Self, Error> {
         let dir = dir.to_owned();
-        blocking(move || Self::open_checked(&dir)).await
+        blocking(move || Self::open_checked(&dir, Whole::First)).await
     }
 
     /// Checks all of a sealed snapshot, now.
@@ -148,7 +156,7 @@ impl Frozen {
         .await
     }
 
-    fn open_checked(dir: &Path) -> Result<Self, Error> {
+    fn open_checked(dir: &Path, when: Whole) -> Result<Self, Error> {
         let paths = Paths::of(dir);
         let sketch: Sketch = read_json(&paths.named(SKETCH))?;
         suits(&sketch, dir)?;
@@ -161,10 +169,26 @@ impl Frozen {
             opened.map(Arc::new).map_err(Error::io("read", path))
         };
         let deltas = (0..sketch.deltas).map(delta).collect::<Result<Vec<_>, Error>>()?;
-        let mapped = deltas.len();
-        let layers = Layers { base, base_content: sketch.base.clone(), deltas, mapped };
-        let ram = Arc::new(whole(&paths, &layers)?);
-        Ok(Frozen { state: open(paths.named("state"))?, sketch, ram, layers })
+        let mut layers = Layers { base, base_content: sketch.base.clone(), deltas, mapped: 0 };
+        let ram = match whole::find(&paths, &layers)? {
+            None if when == Whole::Later && whole::can_wait(&paths, &layers) => None,
+            None => Some(whole::make(&paths, &layers)?),
+            found => found,
+        };
+        let ram = match ram {
+            Some(ram) => {
+                layers.mapped = layers.deltas.len();
+                Arc::new(ram)
+            }
+            None => layers.base.clone(),
+        };
+        Ok(Frozen { state: open(paths.named("state"))?, sketch, ram, layers, paths })
+    }
+
+    /// What is to be done for later restores, once this one has all that it needs.
+    pub fn unfinished(&self) -> Option<Unfinished> {
+        let whole = self.layers.mapped == self.layers.deltas.len();
+        (!whole).then(|| Unfinished::new(&self.paths, &self.layers))
     }
 
     /// What its guest has kept in its memory.
@@ -197,7 +221,8 @@ impl Frozen {
                 boot: &[],
             },
         };
-        let memory = Memory { state: self.state, ram: &self.ram };
+        let written = &self.layers.deltas[self.layers.mapped..];
+        let memory = Memory { state: self.state, ram: &self.ram, written };
         let Thawed { process, qmp, channel, timings } = thaw(parts, memory, limit).await?;
         let kept = (self.sketch.binding, self.sketch.tsc_khz);
         let origin = Origin::new(kept, self.layers, self.ram.clone(), request.durability);
@@ -326,47 +351,9 @@ fn stamp(paths: &Paths, manifest: &Manifest) -> Result<Stamp, String> {
     Ok(Stamp { boot_id, files: names.map(seen).collect::<Result<_, String>>()? })
 }
 
-/// The memory as a whole: as it was made once, if it is still that, or made now.
-fn whole(paths: &Paths, layers: &Layers) -> Result<File, Error> {
-    if layers.deltas.is_empty() {
-        return layers.base.try_clone().map_err(Error::prepare("a memory"));
-    }
-    let path = paths.named("ram");
-    let is = || Some((host::boot_id().ok()?, Seen::of(&path).ok()?));
-    let is_made = || {
-        let made = cache::read_bounded(&paths.named("ram.made")).ok();
-        let made = made.and_then(|bytes| serde_json::from_slice::<(String, Seen)>(&bytes).ok());
-        made.is_some() && made == is()
-    };
-    let open = || File::open(&path).map_err(Error::io("open", path.clone()));
-    if is_made() {
-        return open();
-    }
-    let _alone = alone(&paths.0)?;
-    // Another may have made it meanwhile.
-    if is_made() {
-        return open();
-    }
-    // Under another name, so that nobody maps half of it.
-    let fresh = paths.named("ram.new");
-    // Left by one that was killed.
-    let _ = fs::remove_file(&fresh);
-    let result = make(&fresh, layers).and_then(|file| {
-        failpoint("restore: memory made");
-        fs::rename(&fresh, &path).map_err(Error::io("make", &path))?;
-        failpoint("restore: memory named");
-        if let Some(made) = is() {
-            // Without it the next one makes it again.
-            let _ = write_down(paths, "ram.made", &made);
-        }
-        Ok(file)
-    });
-    result.inspect_err(|_| drop(fs::remove_file(&fresh)))
-}
-
 /// While this is held, nobody else makes anything in a snapshot's directory, and nothing that is being made
 /// is taken for a leftover. Blocks.
-fn alone(dir: &Path) -> Result<File, Error> {
+pub(super) fn alone(dir: &Path) -> Result<File, Error> {
     let failed = || Error::io("lock", dir);
     let lock = File::open(dir).map_err(failed())?;
     flock(&lock, FlockOperation::LockExclusive).map_err(|errno| failed()(errno.into()))?;
@@ -374,24 +361,9 @@ fn alone(dir: &Path) -> Result<File, Error> {
 }
 
 /// Writes down what was found out, so that others see all of it or nothing.
-fn write_down<T: Serialize>(paths: &Paths, name: &str, value: &T) -> io::Result<()> {
+pub(super) fn write_down<T: Serialize>(paths: &Paths, name: &str, value: &T) -> io::Result<()> {
     let fresh = paths.named(&format!("{name}.new"));
     fs::write(&fresh, serde_json::to_vec(value)?)?;
     failpoint("restore: check written");
     fs::rename(fresh, paths.named(name))
-}
-
-fn make(fresh: &Path, layers: &Layers) -> Result<File, Error> {
-    let failed = || Error::io("write", fresh);
-    let mut options = File::options();
-    let file = options.read(true).write(true).create_new(true).open(fresh).map_err(failed())?;
-    let fill = || -> io::Result<()> {
-        let length = layers.base.metadata()?.len();
-        let extents = sparse::extents(&layers.base, MEMORY_EXTENTS)?;
-        sparse::copy(&layers.base, &extents, &file, length)?;
-        layers.deltas.iter().try_for_each(|delta| delta.apply(&file))
-    };
-    fill().map_err(failed())?;
-    // Who maps it can't write to it.
-    File::open(fresh).map_err(failed())
 }

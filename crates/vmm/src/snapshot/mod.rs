@@ -8,7 +8,7 @@
 //! DIR/disk.N         the layers of the disk, the lowest first; links
 //! DIR/sketch.json    what it was captured with
 //! DIR/manifest.json  digests of all of these, and DIR/manifest.sha256 one of that
-//! DIR/ram            the memory as a whole, made at the first restore
+//! DIR/ram            the memory as a whole, made at the first restore or behind it
 //! DIR/verified       that all was checked, and how the files looked then
 //! ```
 //!
@@ -23,6 +23,7 @@ mod delta;
 mod frozen;
 mod own;
 mod seal;
+mod whole;
 
 use std::fs::{self, File};
 use std::io;
@@ -41,8 +42,10 @@ pub use archive::{export, import, is_foreign};
 pub use capture::{CaptureRequest, Captured, DiskSwitch};
 pub use frozen::Frozen;
 pub use seal::seal;
+pub use whole::Unfinished;
 
 pub(crate) use delta::Delta;
+pub(crate) use own::FreshMemory;
 
 /// Counts changes of the files' format.
 const FORMAT: u32 = 1;

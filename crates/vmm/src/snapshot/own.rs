@@ -1,11 +1,13 @@
 //! The pages of a VM's memory that are its own: written since QEMU mapped the memory of its template
-//! (proc(5), `pagemap`). Called by `capture`, while the VM stands still.
+//! (proc(5), `pagemap`). Called by `capture`, while the VM stands still, and by `restore`, which writes what
+//! was captured before the VM has run.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::Arc;
 
-use super::delta::{CHUNK, PAGE, runs};
+use super::delta::{CHUNK, Delta, PAGE, Share, runs};
 use crate::sys;
 
 /// Bits of an entry of `pagemap` (kernel documentation, admin-guide/mm/pagemap).
@@ -13,6 +15,8 @@ const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const OF_A_FILE: u64 = 1 << 61;
 
+/// The most threads that write at once.
+const WRITERS: usize = 2;
 /// Entries that are read at once.
 const ENTRIES: usize = 16 << 10;
 
@@ -20,6 +24,12 @@ const ENTRIES: usize = 16 << 10;
 pub(crate) struct OwnMemory {
     pid: u32,
     pieces: Vec<Piece>,
+}
+
+/// The same of a process that has not used it yet, to be written to.
+pub(crate) struct FreshMemory {
+    places: OwnMemory,
+    bytes: File,
 }
 
 /// A part of a memory, in one piece of the address space.
@@ -72,16 +82,63 @@ impl OwnMemory {
 
     /// Reads pages, at most [`CHUNK`], one behind the other.
     pub(crate) fn read(&self, pages: &[u32], into: &mut [u8]) -> io::Result<()> {
-        let mut places = Vec::with_capacity(CHUNK);
-        for run in runs(pages) {
+        sys::read_memory(self.pid, &self.places(pages)?, &mut into[..pages.len() * PAGE])
+    }
+
+    /// Where pages are in the process, those that follow each other together.
+    fn places(&self, pages: &[u32]) -> io::Result<Vec<(u64, usize)>> {
+        let place = |run: &[u32]| {
             let (start, length) = (u64::from(run[0]) * PAGE as u64, run.len() * PAGE);
             let piece = self.pieces.iter().find(|piece| {
                 piece.offset <= start && start + length as u64 <= piece.offset + piece.length
             });
             let piece = piece.ok_or(io::ErrorKind::InvalidData)?;
-            places.push((piece.address + (start - piece.offset), length));
+            Ok((piece.address + (start - piece.offset), length))
+        };
+        runs(pages).map(place).collect()
+    }
+}
+
+impl FreshMemory {
+    /// Where this process, of which nobody knows yet, has mapped that file.
+    ///
+    /// # Errors
+    /// As for [`OwnMemory::find`].
+    pub(crate) fn find(pid: u32, ram: &File) -> io::Result<Self> {
+        // This is the process's memory, whoever has its number later.
+        let bytes = File::options().write(true).open(format!("/proc/{pid}/mem"))?;
+        Ok(FreshMemory { places: OwnMemory::find(pid, ram)?, bytes })
+    }
+
+    /// Writes all that was captured, the oldest first: those pages are the process's own from then on.
+    pub(crate) fn write(&self, deltas: &[Arc<Delta>]) -> io::Result<()> {
+        deltas.iter().try_for_each(|delta| self.write_one(delta))
+    }
+
+    /// The kernel takes a fresh page for each, which is most of the work; so several threads do it.
+    fn write_one(&self, delta: &Delta) -> io::Result<()> {
+        let count = delta.count().div_ceil(CHUNK).clamp(1, WRITERS);
+        let write =
+            |first| delta.each(Share { first, of: count }, |pages, bytes| self.put(pages, bytes));
+        std::thread::scope(|scope| {
+            let spawn = |first| {
+                let builder = std::thread::Builder::new().name("memory".to_owned());
+                builder.spawn_scoped(scope, move || write(first))
+            };
+            let others = (1..count).map(spawn).collect::<io::Result<Vec<_>>>()?;
+            let own = write(0);
+            let failed = |_| Err(io::Error::other("a thread has failed"));
+            others.into_iter().try_for_each(|other| other.join().unwrap_or_else(failed)).and(own)
+        })
+    }
+
+    fn put(&self, pages: &[u32], bytes: &[u8]) -> io::Result<()> {
+        let mut done = 0;
+        for (address, length) in self.places.places(pages)? {
+            self.bytes.write_all_at(&bytes[done..done + length], address)?;
+            done += length;
         }
-        sys::read_memory(self.pid, &places, &mut into[..pages.len() * PAGE])
+        Ok(())
     }
 }
 
@@ -106,6 +163,7 @@ fn pieces(maps: &str, inode: u64) -> Vec<Piece> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::delta::DeltaWriter;
     use super::*;
 
     #[test]
@@ -117,6 +175,31 @@ mod tests {
         let first = Piece { address: 0x7f08_0bff_f000, offset: 0, length: 512 << 20 };
         assert_eq!(found[0], first);
         assert_eq!((found.len(), found[1].offset), (2, 0x2000_0000));
+    }
+
+    #[test]
+    fn s1_what_was_captured_is_written_where_it_belongs_and_the_file_stays() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&[1; 8 * PAGE], 0).unwrap();
+        let mapping = crate::sys::tests::map_private(&file, 8 * PAGE);
+        let delta = |pages: &[u32], byte: u8| {
+            let file = tempfile::tempfile().unwrap();
+            let mut writer = DeltaWriter::new(&file);
+            writer.add(pages, &vec![byte; pages.len() * PAGE]).unwrap();
+            writer.finish().unwrap();
+            Arc::new(Delta::open(file, 8).unwrap())
+        };
+        let pid = std::process::id();
+        FreshMemory::find(pid, &file)
+            .unwrap()
+            .write(&[delta(&[1, 2, 6], 5), delta(&[2, 3], 7)])
+            .unwrap();
+        let firsts: Vec<u8> = mapping.chunks(PAGE).map(|page| page[9]).collect();
+        assert_eq!(firsts, [1, 5, 7, 7, 1, 1, 5, 1]);
+        assert_eq!(OwnMemory::find(pid, &file).unwrap().own().unwrap(), [1, 2, 3, 6]);
+        let mut whole = vec![0; 8 * PAGE];
+        file.read_exact_at(&mut whole, 0).unwrap();
+        assert!(whole.iter().all(|byte| *byte == 1));
     }
 
     #[test]

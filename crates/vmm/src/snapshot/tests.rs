@@ -177,14 +177,51 @@ async fn s1_a_short_or_missing_file_and_another_qemu_are_found_before_use() {
     assert!(error().await.contains("another build of"), "{}", error().await);
 }
 
+/// A VM that goes on from a sealed snapshot, and what that leaves to be done.
+async fn thawed(directory: &Path) -> (Vm, Receiver, Option<Unfinished>) {
+    let frozen = Frozen::open(directory, directory).await.unwrap();
+    let unfinished = frozen.unfinished();
+    let (request, console) = layered();
+    let vm = frozen.restore(request).await.unwrap_or_else(|e| panic!("{}", chain(&e)));
+    (vm, console, unfinished)
+}
+
+#[tokio::test]
+async fn s1_a_first_restore_goes_on_without_a_whole_memory_and_later_ones_share_it() {
+    let guinea = Guinea::new();
+    let directory = sealed(&guinea).await;
+    let ram = directory.join("ram");
+    let (mut first, mut its_console, unfinished) = thawed(&directory).await;
+    let said = letters(&mut its_console, 3).await;
+    assert!(!ram.exists(), "nobody has made it yet");
+    unfinished.expect("it is to be made").make().unwrap();
+    let at = counter(&File::open(&ram).unwrap());
+    assert!(said[..2].contains(letter(at + 1)), "{said} after {at}");
+    let (_later, mut its_console, unfinished) = thawed(&directory).await;
+    let said = letters(&mut its_console, 3).await;
+    assert!(said[..2].contains(letter(at + 1)), "{said} after {at}");
+    assert!(unfinished.is_none(), "it is there");
+    // Of the one that has it in its own memory only what changed since is stored.
+    let next = guinea.dir.path().join("next");
+    assert_eq!(capture(&mut first, &next).await.pages, 1, "the counter's");
+    let (_vm, mut its_console) = restored(&next).await;
+    let at = counter(&File::open(next.join("ram")).unwrap());
+    let said = letters(&mut its_console, 3).await;
+    assert!(said[..2].contains(letter(at + 1)), "{said} after {at}");
+}
+
 #[tokio::test]
 async fn s1_a_memory_that_was_made_whole_is_made_again_when_it_changed() {
     let guinea = Guinea::new();
     let directory = sealed(&guinea).await;
-    Frozen::open(&directory, &directory).await.unwrap();
+    let open = async || {
+        let frozen = Frozen::open(&directory, &directory).await.unwrap();
+        frozen.unfinished().map_or(Ok(()), |unfinished| unfinished.make()).unwrap();
+    };
+    open().await;
     let ram = directory.join("ram");
     let right = counter(&File::open(&ram).unwrap());
     File::options().write(true).open(&ram).unwrap().write_all_at(&[9; 4], COUNTER_AT).unwrap();
-    Frozen::open(&directory, &directory).await.unwrap();
+    open().await;
     assert_eq!(counter(&File::open(&ram).unwrap()), right);
 }

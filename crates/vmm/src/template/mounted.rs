@@ -99,7 +99,7 @@ where
             boot: &[],
         },
     };
-    let memory = Memory { state: base.open_state()?, ram: &files.ram };
+    let memory = Memory { state: base.open_state()?, ram: &files.ram, written: &[] };
     let thawed = restore::thaw(parts, memory, limit).await?;
     let Thawed { process, qmp, channel, .. } = thawed;
     let running = Running { process, qmp, channel };

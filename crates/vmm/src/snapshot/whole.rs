@@ -1,0 +1,166 @@
+//! The memory of a snapshot in one file that QEMU can map: made once, and shared by all that are restored
+//! from it. Called by `frozen`, and by shims whose box was restored without it.
+//!
+//! Making it takes longer than the rest of a restore, because all of the template's memory is copied. So the
+//! first VM gets what was captured written into its memory instead, and the file is made while it runs.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
+use rustix::process::setpriority_process;
+
+use super::capture::room;
+use super::delta::PAGE;
+use super::frozen::{Seen, alone, write_down};
+use super::{Layers, Paths, link};
+use crate::cache;
+use crate::error::Error;
+use crate::failpoint::failpoint;
+use crate::host;
+use crate::sparse;
+
+/// The most pages that are written into a VM: what is written is in the memory of each VM, and what is mapped
+/// is shared.
+const LITTLE: usize = (64 << 20) / PAGE;
+/// The most pieces a memory may be in: all its pages, each alone.
+const MEMORY_EXTENTS: usize = 1 << 22;
+/// How far others go before who makes it while a VM runs (setpriority(2)).
+const LAST: i32 = 19;
+
+/// A memory that later restores are to find whole.
+#[derive(Debug)]
+pub struct Unfinished {
+    paths: Paths,
+    layers: Layers,
+}
+
+impl Layers {
+    /// What it takes on the disk when it is whole, at most, in bytes.
+    fn takes(&self) -> u64 {
+        let base = self.base.metadata().map_or(0, |meta| meta.blocks() * 512);
+        base + (self.captured() * PAGE) as u64
+    }
+
+    fn captured(&self) -> usize {
+        self.deltas.iter().map(|delta| delta.count()).sum()
+    }
+}
+
+impl Unfinished {
+    pub(super) fn new(paths: &Paths, layers: &Layers) -> Self {
+        Unfinished { paths: paths.clone(), layers: layers.clone() }
+    }
+
+    /// Makes it on a thread of its own, behind everything else that is to be done. Nobody waits for that: when
+    /// it fails, or this process ends, nothing is left, and the next restore does without it, too.
+    pub fn make_behind(self) {
+        let make = move || {
+            // Without it, it is as important as others.
+            let _ = setpriority_process(None, LAST);
+            let _ = self.make();
+        };
+        // Without a thread there is nothing to be done.
+        let _ = std::thread::Builder::new().name("memory".to_owned()).spawn(make);
+    }
+
+    /// Makes it, unless somebody is at work in the directory, or boxes would lack the room.
+    pub(super) fn make(&self) -> Result<(), Error> {
+        let Unfinished { paths, layers } = self;
+        let lock = File::open(&paths.0).map_err(Error::io("lock", &paths.0))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) if is_made(paths) => Ok(()),
+            Ok(()) => {
+                room(&paths.0, layers.takes())?;
+                make_alone(paths, layers).map(drop)
+            }
+            Err(errno) => Err(Error::io("lock", &paths.0)(errno.into())),
+        }
+    }
+}
+
+/// The memory as a whole, as it was made once, if it is still that.
+pub(super) fn find(paths: &Paths, layers: &Layers) -> Result<Option<File>, Error> {
+    if layers.deltas.is_empty() {
+        return layers.base.try_clone().map(Some).map_err(Error::prepare("a memory"));
+    }
+    if is_made(paths) { open(paths).map(Some) } else { Ok(None) }
+}
+
+/// Whether a VM can do without it for now: there is little to write into it, and there will be room.
+pub(super) fn can_wait(paths: &Paths, layers: &Layers) -> bool {
+    layers.captured() <= LITTLE && room(&paths.0, layers.takes()).is_ok()
+}
+
+/// The memory as a whole, made now.
+pub(super) fn make(paths: &Paths, layers: &Layers) -> Result<File, Error> {
+    let _alone = alone(&paths.0)?;
+    // Another may have made it meanwhile.
+    if is_made(paths) { open(paths) } else { make_alone(paths, layers) }
+}
+
+fn path(paths: &Paths) -> std::path::PathBuf {
+    paths.named("ram")
+}
+
+/// Who maps it can't write to it.
+fn open(paths: &Paths) -> Result<File, Error> {
+    File::open(path(paths)).map_err(Error::io("open", path(paths)))
+}
+
+/// The boot of this host, and how the file looks.
+fn is(paths: &Paths) -> Option<(String, Seen)> {
+    Some((host::boot_id().ok()?, Seen::of(&path(paths)).ok()?))
+}
+
+fn is_made(paths: &Paths) -> bool {
+    let made = cache::read_bounded(&paths.named("ram.made")).ok();
+    let made = made.and_then(|bytes| serde_json::from_slice::<(String, Seen)>(&bytes).ok());
+    made.is_some() && made == is(paths)
+}
+
+/// Makes it while nobody else does. It has its name when it is whole, so that nobody maps half of it.
+fn make_alone(paths: &Paths, layers: &Layers) -> Result<File, Error> {
+    let path = path(paths);
+    let failed = || Error::io("write", &path);
+    // Without a name it goes with whoever is killed. Not every file system can do that.
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match openat(CWD, &paths.0, flags, Mode::from_raw_mode(0o644)).map(File::from) {
+        Ok(unnamed) => {
+            copy(&unnamed, layers).map_err(failed())?;
+            failpoint("restore: memory made");
+            // What is there is of no use, or not there.
+            let _ = fs::remove_file(&path);
+            link(&unnamed, &path).map_err(failed())?;
+        }
+        Err(_) => make_named(paths, layers, &path).map_err(failed())?,
+    }
+    failpoint("restore: memory named");
+    if let Some(made) = is(paths) {
+        // Without it the next one makes it again.
+        let _ = write_down(paths, "ram.made", &made);
+    }
+    open(paths)
+}
+
+/// Makes it under a name that nobody looks at.
+fn make_named(paths: &Paths, layers: &Layers, path: &Path) -> io::Result<()> {
+    let fresh = paths.named("ram.new");
+    // Left by one that was killed.
+    let _ = fs::remove_file(&fresh);
+    let made = File::options().read(true).write(true).create_new(true).open(&fresh);
+    let made = made.and_then(|file| copy(&file, layers)).and_then(|()| {
+        failpoint("restore: memory made");
+        fs::rename(&fresh, path)
+    });
+    made.inspect_err(|_| drop(fs::remove_file(&fresh)))
+}
+
+fn copy(file: &File, layers: &Layers) -> io::Result<()> {
+    let length = layers.base.metadata()?.len();
+    let extents = sparse::extents(&layers.base, MEMORY_EXTENTS)?;
+    sparse::copy(&layers.base, &extents, file, length)?;
+    layers.deltas.iter().try_for_each(|delta| delta.apply(file))
+}
