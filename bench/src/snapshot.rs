@@ -123,7 +123,8 @@ fn restores(lab: &Lab, rounds: usize) {
         lab.remove("source");
         lab.forget("warm");
     }
-    let rows = [row("the first time, which makes its memory whole", &first), row("later", &later)];
+    let rows =
+        [row("the first time, when its memory is not whole yet", &first), row("later", &later)];
     print("Restore to the first answer, 32 MiB own", &headings("restore; exec true"), &rows);
 }
 
