@@ -11,8 +11,11 @@ use boxwood_wire::message::ControlRequest;
 use crate::note::note;
 use crate::orders::Orders;
 
-/// What a clock may be off by: less than half of what G10 allows.
-pub(crate) const GOOD: Duration = Duration::from_millis(20);
+/// What a clock may be off by once it was set right: G10 allows 50 ms.
+pub(crate) const GOOD: Duration = Duration::from_millis(30);
+/// A clock that is off by less, whatever came in between, is left as it is: each call that a guest makes for
+/// the first time costs a start a millisecond.
+const NEAR: Duration = Duration::from_millis(20);
 /// How often a guest is asked that takes longer than that to answer. Then its host is so busy that
 /// nothing is known better.
 pub(crate) const ENOUGH: u32 = 16;
@@ -55,7 +58,10 @@ impl Asked {
         let by_ns = right - i128::from(guest_ns);
         // A guest may say anything: the most that can be said back is 292 years.
         let by_ns = by_ns.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
-        Off { by_ns, within }
+        match Duration::from_nanos(by_ns.unsigned_abs()) + within <= NEAR {
+            true => Off { by_ns: 0, within: NEAR },
+            false => Off { by_ns, within },
+        }
     }
 }
 
@@ -80,7 +86,9 @@ mod tests {
         let asked = Asked { time: UNIX_EPOCH + Duration::from_secs(100), since: Instant::now() };
         let off = |read| asked.answered_after(Duration::from_millis(8), read);
         let within = Duration::from_millis(4);
-        assert_eq!(off(100_004_000_000), Off { by_ns: 0, within });
+        // At the most it was read when it was asked for, and has stood at this ever since.
+        assert_eq!(off(99_990_000_000), Off { by_ns: 0, within: NEAR });
+        assert_eq!(off(99_987_000_000), Off { by_ns: 17_000_000, within });
         assert_eq!(off(99_000_000_000), Off { by_ns: 1_004_000_000, within });
         assert_eq!(off(101_000_000_000), Off { by_ns: -996_000_000, within });
         assert_eq!(off(u64::MAX).by_ns, i64::MIN);
