@@ -43,7 +43,8 @@ impl Tree {
 /// What a box that runs writes by itself, at any time: what it counts, its health, its disk.
 fn changes_by_itself(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    ["metrics", "health.json"].contains(&&*name) || name.starts_with("disk")
+    let of_a_box = path.components().any(|part| part.as_os_str() == "boxes");
+    of_a_box && (["metrics", "health.json"].contains(&&*name) || name.starts_with("disk"))
 }
 
 fn walk(folder: &Path, files: &mut BTreeMap<PathBuf, String>) {

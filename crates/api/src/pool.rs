@@ -43,6 +43,7 @@ pub struct Pool {
     /// The VMs that wait, the oldest first.
     pub vms: Vec<PoolVm>,
     /// Why it could not be filled when that was last tried, for each shape of which it could not.
+    #[serde(default)]
     pub failures: Vec<PoolFailure>,
 }
 

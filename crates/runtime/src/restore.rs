@@ -81,7 +81,8 @@ impl Runtime {
         self.recover()?;
         let (directory, cache) = (&snapshot.directory, self.locations.cache());
         let source = self.source(&snapshot.info)?;
-        // Whatever is wrong with it is found before there is a box, and its memory is made whole.
+        // Whatever is wrong with it is found before there is a box, and a large memory is made
+        // whole.
         let frozen = Frozen::open(directory, &cache).await?;
         let accelerator = boxwood_vmm::probe(&cache)?.accelerator;
         let engine = Engine::find(accelerator, &cache)?;
@@ -214,6 +215,8 @@ fn spec(
     // Should it be started once more, it has a disk of its own.
     spec.template = spec.again.clone().unwrap_or(spec.template);
     spec.process.env = join_env(spec.process.env, &request.env);
+    // Boxwood's own are about the source alone: by what key it was asked for.
+    spec.labels.retain(|name, _| !name.starts_with("boxwood."));
     spec.labels.extend(request.labels.clone());
     if request.after_exit == AfterExit::Remove {
         spec.restart = RestartPolicy::No;

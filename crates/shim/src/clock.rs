@@ -65,6 +65,13 @@ impl Asked {
     }
 }
 
+impl Off {
+    /// Of two answers about the same clock, the one that tells more.
+    pub(crate) fn or_nearer(self, other: Off) -> Off {
+        if other.within < self.within { other } else { self }
+    }
+}
+
 /// Puts the clock of a guest forward that goes on after it stood still for so long. It is not set: root
 /// in a box may have made its time another.
 pub(crate) fn put_forward(by: Duration, orders: &Orders) {

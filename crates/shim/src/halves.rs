@@ -44,6 +44,8 @@ impl ReadHalf {
     /// When the connection fails.
     pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
+            // What is always ready would keep all others of this thread from their turn.
+            tokio::task::consume_budget().await;
             let mut ready = self.socket.readable().await?;
             match recv(self.socket.get_ref(), &mut *buffer, RecvFlags::empty()) {
                 Ok((count, _)) => {
@@ -69,6 +71,7 @@ impl WriteHalf {
     pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let mut full = None;
         while !bytes.is_empty() {
+            tokio::task::consume_budget().await;
             match send(&self.socket, bytes, SendFlags::NOSIGNAL) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(Errno::WOULDBLOCK) => {

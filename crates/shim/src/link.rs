@@ -49,6 +49,14 @@ pub(crate) enum LinkError {
     Aborted,
 }
 
+/// How much a socket had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    All,
+    /// There may be more.
+    More,
+}
+
 #[derive(Debug, Default)]
 struct Bell {
     readable: Notify,
@@ -301,7 +309,10 @@ impl Link {
                 ready = socket.ready() => ready.map_err(failed)?,
                 () = self.shared.output.notified() => continue,
             }
-            self.take_in(&socket, &mut buffer)?;
+            if self.take_in(&socket, &mut buffer)? == Came::More {
+                // A guest that says more than can be heard keeps nobody else from being heard.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -336,16 +347,16 @@ impl Link {
         Ok(())
     }
 
-    fn take_in(&self, socket: &Socket, buffer: &mut [u8]) -> Result<(), LinkError> {
+    fn take_in(&self, socket: &Socket, buffer: &mut [u8]) -> Result<Came, LinkError> {
         for _ in 0..ROUNDS {
             match socket.read(buffer) {
                 Ok(0) => return Err(LinkError::Closed),
                 Ok(count) => self.receive(&buffer[..count])?,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Came::All),
                 Err(error) => return Err(failed(error)),
             }
         }
-        Ok(())
+        Ok(Came::More)
     }
 
     fn receive(&self, bytes: &[u8]) -> Result<(), LinkError> {
@@ -368,9 +379,13 @@ impl Link {
         let bells = self.shared.bells.borrow();
         while let Some(event) = mux.next_event() {
             match event {
-                Event::Readable(id) | Event::Reset(id) if heard == Some(id) => {
+                Event::Readable(id) if heard == Some(id) => {
                     news = true;
                     None
+                }
+                Event::Reset(id) if heard == Some(id) => {
+                    news = true;
+                    bells.get(&id).inspect(|bell| bell.writable.notify_one())
                 }
                 Event::Readable(id) => bells.get(&id).inspect(|b| b.readable.notify_one()),
                 Event::Writable(id) => bells.get(&id).inspect(|b| b.writable.notify_one()),

@@ -100,7 +100,10 @@ impl Untold {
         let mut untold = self.0.borrow_mut();
         untold.insert(news.id, news.clone());
         if untold.len() > KEPT {
-            untold.pop_first();
+            // First those that never ran: of their end no guest tells when their client has gone.
+            let idle = untold.values().find(|news| news.told.get() < Told::Started);
+            let oldest = idle.or_else(|| untold.values().next()).map(|news| news.id);
+            oldest.and_then(|id| untold.remove(&id));
         }
     }
 

@@ -295,7 +295,12 @@ impl Home {
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing()),
             result => result.map_err(StateError::io("remove", &path))?,
         }
-        fs::remove_dir_all(&gone).map_err(StateError::io("remove", &gone))
+        // Who makes its memory whole may give it another file this moment, and then finds it gone.
+        let removed = fs::remove_dir_all(&gone).or_else(|_| fs::remove_dir_all(&gone));
+        match removed {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(StateError::io("remove", &gone)),
+        }
     }
 
     /// Deletes what killed makers and removers of snapshots left.

@@ -19,9 +19,15 @@ impl StandStill {
         self.since.get_or_insert_with(Instant::now);
     }
 
-    /// The order to go on is on its way.
-    pub(crate) fn ends(&mut self) {
-        self.lasted += self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+    /// It goes on since the order to was on its way, at `at`.
+    pub(crate) fn ended(&mut self, at: Instant) {
+        let stood = |since| at.saturating_duration_since(since);
+        self.lasted += self.since.take().map_or(Duration::ZERO, stood);
+    }
+
+    /// Nobody knows whether it stood still.
+    pub(crate) fn forget(&mut self) {
+        self.since = None;
     }
 
     /// All of it that was not taken before.
@@ -37,16 +43,20 @@ mod tests {
     #[test]
     fn g10_each_stop_counts_once_from_its_first_order_on() {
         let mut still = StandStill::default();
-        still.ends();
+        still.ended(Instant::now());
         assert_eq!(still.take(), Duration::ZERO, "it never stood still");
         let before = Instant::now();
         still.begins();
         let begun = Instant::now();
         still.begins();
         while begun.elapsed() < Duration::from_millis(5) {}
-        still.ends();
+        still.ended(Instant::now());
         let lasted = still.take();
         assert!((Duration::from_millis(5)..=before.elapsed()).contains(&lasted), "{lasted:?}");
         assert_eq!(still.take(), Duration::ZERO, "nobody is told twice");
+        still.begins();
+        still.forget();
+        still.ended(Instant::now());
+        assert_eq!(still.take(), Duration::ZERO, "a stop that failed is none");
     }
 }

@@ -1,6 +1,6 @@
 //! A running VM, as its shim owns it. Made by `restore`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 
@@ -97,7 +97,13 @@ impl Vm {
     /// When QEMU does not do it within 10 s, or has ended.
     pub async fn pause(&mut self) -> Result<(), Error> {
         self.still.begins();
-        self.execute("pause the VM", "stop").await
+        let stopped = self.execute("pause the VM", "stop").await;
+        if stopped.is_err() {
+            self.still.forget();
+            // Should it stop yet, then not for longer than it takes to hear this.
+            let _ = self.qmp.send(Command::plain("cont")).await;
+        }
+        stopped
     }
 
     /// Lets the vCPUs run on.
@@ -105,8 +111,10 @@ impl Vm {
     /// # Errors
     /// When QEMU does not do it within 10 s, or has ended.
     pub async fn resume(&mut self) -> Result<(), Error> {
-        self.still.ends();
-        self.execute("resume the VM", "cont").await
+        let ordered = Instant::now();
+        self.execute("resume the VM", "cont").await?;
+        self.still.ended(ordered);
+        Ok(())
     }
 
     /// How long its vCPUs stood still, in pauses and captures, since this was asked last: by so much its

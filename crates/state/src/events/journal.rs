@@ -104,8 +104,10 @@ impl Appender {
         let length = piece.append(event)?;
         piece.take_turn(FlockOperation::Unlock);
         if length >= *full && piece.take_turn(FlockOperation::NonBlockingLockExclusive) {
-            open(&segments, piece.number + 1)?;
-            segments.keep(KEPT)?;
+            // It is written: whoever comes next tries again to begin another piece.
+            if open(&segments, piece.number + 1).is_ok() {
+                let _ = segments.keep(KEPT);
+            }
             return Ok(());
         }
         self.open = Some(piece);

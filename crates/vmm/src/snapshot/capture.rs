@@ -174,7 +174,7 @@ pub(crate) async fn capture(
     if let Err(wedged @ Error::VmWedged { .. }) = result {
         return Err(given_up(process, wedged).await);
     }
-    stand_still.ends();
+    stand_still.ended(Instant::now());
     let goes_on = process.during("go on", limit, qmp.execute(Command::plain("cont"))).await;
     let pause = began.elapsed();
     failpoint("capture: vm goes on");

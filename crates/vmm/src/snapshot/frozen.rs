@@ -38,7 +38,8 @@ pub struct Frozen {
     /// What QEMU maps.
     ram: Arc<File>,
     layers: Layers,
-    paths: Paths,
+    /// The snapshot's.
+    directory: Arc<File>,
 }
 
 /// When a memory that is in layers is made whole.
@@ -158,6 +159,8 @@ impl Frozen {
 
     fn open_checked(dir: &Path, when: Whole) -> Result<Self, Error> {
         let paths = Paths::of(dir);
+        // Before its files: what is made of them goes into no other that has its name later.
+        let directory = Arc::new(File::open(dir).map_err(Error::io("open", dir))?);
         let sketch: Sketch = read_json(&paths.named(SKETCH))?;
         suits(&sketch, dir)?;
         let open = |path: PathBuf| File::open(&path).map_err(Error::io("open", path));
@@ -171,7 +174,7 @@ impl Frozen {
         let deltas = (0..sketch.deltas).map(delta).collect::<Result<Vec<_>, Error>>()?;
         let mut layers = Layers { base, base_content: sketch.base.clone(), deltas, mapped: 0 };
         let ram = match whole::find(&paths, &layers)? {
-            None if when == Whole::Later && whole::can_wait(&paths, &layers) => None,
+            None if when == Whole::Later && whole::can_wait(&layers) => None,
             None => Some(whole::make(&paths, &layers)?),
             found => found,
         };
@@ -182,13 +185,13 @@ impl Frozen {
             }
             None => layers.base.clone(),
         };
-        Ok(Frozen { state: open(paths.named("state"))?, sketch, ram, layers, paths })
+        Ok(Frozen { state: open(paths.named("state"))?, sketch, ram, layers, directory })
     }
 
     /// What is to be done for later restores, once this one has all that it needs.
     pub fn unfinished(&self) -> Option<Unfinished> {
         let whole = self.layers.mapped == self.layers.deltas.len();
-        (!whole).then(|| Unfinished::new(&self.paths, &self.layers))
+        (!whole).then(|| Unfinished::new(&self.directory, &self.layers))
     }
 
     /// What its guest has kept in its memory.

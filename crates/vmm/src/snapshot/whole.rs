@@ -6,8 +6,10 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::process::setpriority_process;
@@ -33,7 +35,8 @@ const LAST: i32 = 19;
 /// A memory that later restores are to find whole.
 #[derive(Debug)]
 pub struct Unfinished {
-    paths: Paths,
+    /// The snapshot's, whatever its name is by now, and whose that is.
+    directory: Arc<File>,
     layers: Layers,
 }
 
@@ -50,8 +53,8 @@ impl Layers {
 }
 
 impl Unfinished {
-    pub(super) fn new(paths: &Paths, layers: &Layers) -> Self {
-        Unfinished { paths: paths.clone(), layers: layers.clone() }
+    pub(super) fn new(directory: &Arc<File>, layers: &Layers) -> Self {
+        Unfinished { directory: directory.clone(), layers: layers.clone() }
     }
 
     /// Makes it on a thread of its own, behind everything else that is to be done. Nobody waits for that: when
@@ -68,7 +71,9 @@ impl Unfinished {
 
     /// Makes it, unless somebody is at work in the directory, or boxes would lack the room.
     pub(super) fn make(&self) -> Result<(), Error> {
-        let Unfinished { paths, layers } = self;
+        let Unfinished { directory, layers } = self;
+        let own = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        let paths = &Paths::of(Path::new(&own));
         let lock = File::open(&paths.0).map_err(Error::io("lock", &paths.0))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) if is_made(paths) => Ok(()),
@@ -86,28 +91,41 @@ pub(super) fn find(paths: &Paths, layers: &Layers) -> Result<Option<File>, Error
     if layers.deltas.is_empty() {
         return layers.base.try_clone().map(Some).map_err(Error::prepare("a memory"));
     }
-    if is_made(paths) { open(paths).map(Some) } else { Ok(None) }
+    if !is_made(paths) {
+        return Ok(None);
+    }
+    match File::open(path(paths)) {
+        // It was deleted this moment, as something that can be made again.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some).map_err(Error::io("open", path(paths))),
+    }
 }
 
-/// Whether a VM can do without it for now: there is little to write into it, and there will be room.
-pub(super) fn can_wait(paths: &Paths, layers: &Layers) -> bool {
-    layers.captured() <= LITTLE && room(&paths.0, layers.takes()).is_ok()
+/// Whether a VM can do without it for now: there is little to write into it.
+pub(super) fn can_wait(layers: &Layers) -> bool {
+    layers.captured() <= LITTLE
 }
 
 /// The memory as a whole, made now.
 pub(super) fn make(paths: &Paths, layers: &Layers) -> Result<File, Error> {
     let _alone = alone(&paths.0)?;
     // Another may have made it meanwhile.
-    if is_made(paths) { open(paths) } else { make_alone(paths, layers) }
+    match find(paths, layers)? {
+        Some(made) => Ok(made),
+        None => {
+            room(&paths.0, layers.takes())?;
+            make_alone(paths, layers)
+        }
+    }
 }
 
 fn path(paths: &Paths) -> std::path::PathBuf {
     paths.named("ram")
 }
 
-/// Who maps it can't write to it.
-fn open(paths: &Paths) -> Result<File, Error> {
-    File::open(path(paths)).map_err(Error::io("open", path(paths)))
+/// Who maps it can't write to it. Its name may be gone already, as that of something that can be made again.
+fn read_only(file: &File) -> io::Result<File> {
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// The boot of this host, and how the file looks.
@@ -127,33 +145,34 @@ fn make_alone(paths: &Paths, layers: &Layers) -> Result<File, Error> {
     let failed = || Error::io("write", &path);
     // Without a name it goes with whoever is killed. Not every file system can do that.
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match openat(CWD, &paths.0, flags, Mode::from_raw_mode(0o644)).map(File::from) {
+    let made = match openat(CWD, &paths.0, flags, Mode::from_raw_mode(0o644)).map(File::from) {
         Ok(unnamed) => {
             copy(&unnamed, layers).map_err(failed())?;
             failpoint("restore: memory made");
             // What is there is of no use, or not there.
             let _ = fs::remove_file(&path);
             link(&unnamed, &path).map_err(failed())?;
+            unnamed
         }
         Err(_) => make_named(paths, layers, &path).map_err(failed())?,
-    }
+    };
     failpoint("restore: memory named");
     if let Some(made) = is(paths) {
         // Without it the next one makes it again.
         let _ = write_down(paths, "ram.made", &made);
     }
-    open(paths)
+    read_only(&made).map_err(failed())
 }
 
 /// Makes it under a name that nobody looks at.
-fn make_named(paths: &Paths, layers: &Layers, path: &Path) -> io::Result<()> {
+fn make_named(paths: &Paths, layers: &Layers, path: &Path) -> io::Result<File> {
     let fresh = paths.named("ram.new");
     // Left by one that was killed.
     let _ = fs::remove_file(&fresh);
     let made = File::options().read(true).write(true).create_new(true).open(&fresh);
-    let made = made.and_then(|file| copy(&file, layers)).and_then(|()| {
+    let made = made.and_then(|file| copy(&file, layers).map(|()| file)).and_then(|file| {
         failpoint("restore: memory made");
-        fs::rename(&fresh, path)
+        fs::rename(&fresh, path).map(|()| file)
     });
     made.inspect_err(|_| drop(fs::remove_file(&fresh)))
 }

@@ -76,6 +76,8 @@ impl Target {
             file.sync_all()?;
             if file.metadata()?.nlink() == 0 {
                 let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+                // Left by one that was killed and had this process's number.
+                let _ = fs::remove_file(&half.0);
                 // Only a rename takes the place of what is there.
                 linkat(CWD, own, CWD, &half.0, AtFlags::SYMLINK_FOLLOW)?;
             }
