@@ -211,6 +211,26 @@ async fn s1_a_first_restore_goes_on_without_a_whole_memory_and_later_ones_share_
 }
 
 #[tokio::test]
+async fn s1_what_is_made_for_a_snapshot_goes_into_no_other_that_has_its_name_by_then() {
+    let guinea = Guinea::new();
+    let directory = sealed(&guinea).await;
+    let frozen = Frozen::open(&directory, &directory).await.unwrap();
+    let unfinished = frozen.unfinished().expect("it is to be made");
+    let gone = guinea.dir.path().join("gone");
+    fs::rename(&directory, &gone).unwrap();
+    fs::create_dir(&directory).unwrap();
+    unfinished.make().unwrap();
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0, "it is another's");
+    assert!(gone.join("ram").exists() && gone.join("ram.made").exists());
+    // Nor does it come to be once more where all of it was deleted.
+    let frozen = Frozen::open(&gone, &gone).await.unwrap();
+    assert!(frozen.unfinished().is_none());
+    fs::remove_dir_all(&gone).unwrap();
+    assert!(unfinished.make().is_err());
+    assert!(!gone.exists());
+}
+
+#[tokio::test]
 async fn s1_a_memory_that_was_made_whole_is_made_again_when_it_changed() {
     let guinea = Guinea::new();
     let directory = sealed(&guinea).await;
