@@ -174,7 +174,7 @@ impl Frozen {
         let deltas = (0..sketch.deltas).map(delta).collect::<Result<Vec<_>, Error>>()?;
         let mut layers = Layers { base, base_content: sketch.base.clone(), deltas, mapped: 0 };
         let ram = match whole::find(&paths, &layers)? {
-            None if when == Whole::Later && whole::can_wait(&layers) => None,
+            None if when == Whole::Later && whole::can_wait(&paths, &layers) => None,
             None => Some(whole::make(&paths, &layers)?),
             found => found,
         };

@@ -101,9 +101,9 @@ pub(super) fn find(paths: &Paths, layers: &Layers) -> Result<Option<File>, Error
     }
 }
 
-/// Whether a VM can do without it for now: there is little to write into it.
-pub(super) fn can_wait(layers: &Layers) -> bool {
-    layers.captured() <= LITTLE
+/// Whether a VM can do without it for now: there is little to write into it, and there will be room.
+pub(super) fn can_wait(paths: &Paths, layers: &Layers) -> bool {
+    layers.captured() <= LITTLE && room(&paths.0, layers.takes()).is_ok()
 }
 
 /// The memory as a whole, made now.
@@ -112,10 +112,7 @@ pub(super) fn make(paths: &Paths, layers: &Layers) -> Result<File, Error> {
     // Another may have made it meanwhile.
     match find(paths, layers)? {
         Some(made) => Ok(made),
-        None => {
-            room(&paths.0, layers.takes())?;
-            make_alone(paths, layers)
-        }
+        None => make_alone(paths, layers),
     }
 }
 
