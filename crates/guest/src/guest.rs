@@ -39,7 +39,7 @@ pub(crate) const MAIN_SLOT: usize = 0;
 const SCRATCH: usize = boxwood_wire::frame::MAX_BYTES;
 
 /// What is taken from the port at once.
-const INBOX: usize = 16 * 1024;
+const INBOX: usize = 68 * 1024;
 
 /// What the boot has made.
 pub(crate) struct Machine {

@@ -19,6 +19,18 @@ use crate::fault::{Fault, Step};
 use crate::poll::{Pipe, Poll, Source};
 use crate::session::terminal::{self, Terminal};
 
+/// What a pipe is made to hold once much has gone through it at once, in bytes. Of the 64 KiB that it holds
+/// before (pipe(7)) the one side is done within a fraction of a millisecond, and with each turn of the
+/// other an emulated CPU translates all of its addresses anew.
+pub(super) const LARGE: usize = 256 * 1024;
+/// What is much at once.
+const MUCH: usize = 32 * 1024;
+
+/// Makes a pipe large, if `fd` is one and may be. That it stays as it is does no harm.
+fn enlarge(fd: &OwnedFd) -> bool {
+    rustix::pipe::fcntl_setpipe_size(fd, LARGE).is_ok()
+}
+
 /// Our ends and the child's ends of three pipes, made and watched before there is a child.
 pub(crate) struct Pipes {
     stdin: Inlet,
@@ -181,6 +193,8 @@ pub(crate) struct Outlet {
     ready: bool,
     /// After the process has ended: how much of what it wrote is still in the pipe.
     owed: Option<usize>,
+    /// It was made large, or that was tried.
+    large: bool,
 }
 
 /// Where output goes.
@@ -205,12 +219,12 @@ pub(crate) enum Moved {
 
 impl Outlet {
     fn new(fd: OwnedFd, kind: Kind) -> Self {
-        Outlet { fd: Some(fd), kind, ready: false, owed: None }
+        Outlet { fd: Some(fd), kind, ready: false, owed: None, large: false }
     }
 
     /// One that nothing ever comes out of.
     fn none() -> Self {
-        Outlet { fd: None, kind: Kind::Stderr, ready: false, owed: None }
+        Outlet { fd: None, kind: Kind::Stderr, ready: false, owed: None, large: false }
     }
 
     fn settle(&mut self) {
@@ -261,6 +275,9 @@ impl Outlet {
         match moved {
             Ok(0) => self.fd = None,
             Ok(count) => {
+                if count >= MUCH && !std::mem::replace(&mut self.large, true) {
+                    enlarge(fd);
+                }
                 self.owed = self.owed.map(|owed| owed - count);
                 self.close_if_paid();
                 return Ok(Moved::More);
@@ -281,11 +298,13 @@ pub(crate) struct Inlet {
     /// `None` once it is closed, by us or by the process.
     fd: Option<OwnedFd>,
     ready: bool,
+    /// It was made large, or that was tried.
+    large: bool,
 }
 
 impl Inlet {
     fn new(fd: OwnedFd) -> Self {
-        Inlet { fd: Some(fd), ready: true }
+        Inlet { fd: Some(fd), ready: true, large: false }
     }
 
     /// Whether it may take something. Input that nobody reads any more is taken and dropped.
@@ -305,8 +324,10 @@ impl Inlet {
             match rustix::io::write(fd, bytes) {
                 Ok(count) => return Ok(count),
                 Err(Errno::AGAIN) => {
-                    self.ready = false;
-                    return Ok(0);
+                    if std::mem::replace(&mut self.large, true) || !enlarge(fd) {
+                        self.ready = false;
+                        return Ok(0);
+                    }
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::PIPE) => self.close(),

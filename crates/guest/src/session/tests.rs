@@ -6,7 +6,7 @@ use boxwood_wire::frame::{self, Decoder, HEADER, Kind, MAIN_PORT};
 use boxwood_wire::message::Stdin;
 use boxwood_wire::mux::{Limits, Mux, Role, WINDOW};
 
-use super::stdio::{Ends, Pipes};
+use super::stdio::{Ends, LARGE, Pipes};
 use super::terminal::Terminal;
 use super::*;
 use crate::poll::Poll;
@@ -208,6 +208,31 @@ fn g5_a_host_that_does_not_read_stops_the_process_and_loses_nothing() {
 }
 
 #[test]
+fn g5_much_at_once_makes_a_pipe_large_and_little_leaves_it() {
+    let mut scene = Scene::new(Stdin::Stream);
+    let sizes = |scene: &Scene| {
+        [0, 1, 2].map(|fd| rustix::pipe::fcntl_getpipe_size(&scene.child[fd]).unwrap())
+    };
+    let default = sizes(&scene);
+    for _ in 0..40 {
+        scene.write(1, &[b'x'; 4096]);
+        scene.say(Kind::Stdin, &[b'x'; 4096]);
+        scene.settle();
+        assert_eq!(scene.hear().0.len(), 4096);
+        assert_eq!(scene.read_input().len(), 4096);
+    }
+    assert_eq!(sizes(&scene), default);
+    scene.write(1, &[b'x'; 50_000]);
+    scene.settle();
+    assert_eq!(sizes(&scene), [default[0], LARGE, default[2]]);
+    scene.say(Kind::Stdin, &[b'x'; 60_000]);
+    scene.say(Kind::Stdin, &[b'x'; 60_000]);
+    scene.settle();
+    assert_eq!(sizes(&scene), [LARGE, LARGE, default[2]]);
+    assert_eq!(scene.read_input().len(), 120_000);
+}
+
+#[test]
 fn g5_input_arrives_in_order_and_ends_after_the_last_byte() {
     let mut scene = Scene::new(Stdin::Stream);
     let data: Vec<u8> = (0..200_000u32).map(|n| (n * 31) as u8).collect();
@@ -231,21 +256,26 @@ fn g5_input_arrives_in_order_and_ends_after_the_last_byte() {
 fn g5_input_is_there_before_its_frame_is_whole_and_in_order_with_what_waited() {
     let mut scene = Scene::new(Stdin::Stream);
     rustix::io::ioctl_fionbio(&scene.child[0], true).unwrap();
-    let data: Vec<u8> = (0..100_000u32).map(|n| (n * 31) as u8).collect();
-    let (first, second) = data.split_at(60_000);
-    let mut bytes = frame::header(Kind::Stdin, first.len()).to_vec();
-    bytes.extend(first);
-    bytes.extend(frame::header(Kind::Stdin, second.len()));
-    bytes.extend(second);
+    let data: Vec<u8> = (0..380_000u32).map(|n| (n * 31) as u8).collect();
+    let mut bytes = Vec::new();
+    for part in data.chunks(60_000) {
+        bytes.extend(frame::header(Kind::Stdin, part.len()));
+        bytes.extend(part);
+    }
     let mut got = Vec::new();
-    // With the pipe empty it is handed on as it comes; once that is full it waits, and so does what follows.
-    let pieces = [&bytes[..1000], &bytes[1000..1001], &bytes[1001..]];
-    for piece in pieces {
+    let (early, late) = bytes.split_at(1001);
+    for piece in [&early[..1000], &early[1000..]] {
         assert_eq!(scene.host.write(scene.stream, piece), piece.len());
         scene.carry();
         got.extend(scene.read_input());
     }
-    assert!(got.len() > 60_000 && got.len() < data.len(), "{} bytes", got.len());
+    // With the pipe empty it is handed on as it comes; once that is full it waits, and so does what follows.
+    for piece in late.chunks(90_000) {
+        assert_eq!(scene.host.write(scene.stream, piece), piece.len());
+        scene.carry();
+    }
+    got.extend(scene.read_input());
+    assert!(got.len() > 250_000 && got.len() < data.len(), "{} bytes", got.len());
     scene.settle();
     got.extend(scene.read_input());
     assert!(got == data);
@@ -280,8 +310,8 @@ fn g5_input_a_process_does_not_read_stays_in_the_window() {
             break;
         }
     }
-    // A window, a pipe, a frame and what is being cut into frames.
-    assert!(taken <= WINDOW as usize + (64 << 10) + 2 * block.len() + (32 << 10), "{taken} bytes");
+    // A window, a large pipe, a frame and what is being cut into frames.
+    assert!(taken <= WINDOW as usize + LARGE + 2 * block.len() + (32 << 10), "{taken} bytes");
 }
 
 #[test]
