@@ -1,5 +1,5 @@
 //! Processes beside main: one after the other, many at once, and beside what the box itself takes for the
-//! same; how much goes through; and how soon `wait` has main's result.
+//! same; and how soon `wait` has main's result.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,6 @@ use crate::table::{SAMPLE, Sample, print};
 const ROUNDS: usize = 200;
 /// Programs in one loop in the box.
 const IN_BOX: usize = 200;
-const MIB: usize = 1 << 20;
 
 /// All of it.
 pub(crate) fn measure(count: Option<usize>) {
@@ -50,7 +49,6 @@ pub(crate) fn measure(count: Option<usize>) {
     let headings: Vec<&str> = std::iter::once("exec of true").chain(SAMPLE).collect();
     print("Processes beside main", &headings, &rows);
     println!("  one is {:.2} times what the box itself takes", one.median() / own.median());
-    throughput(&lab);
 }
 
 fn one_exec(lab: &Lab, name: &str) -> Duration {
@@ -107,27 +105,4 @@ fn results(lab: &Lab, rounds: usize) -> Sample {
         lab.remove("bench-wait");
     }
     sample
-}
-
-/// How much goes through a session in a second.
-fn throughput(lab: &Lab) {
-    const PARTS: usize = 256;
-    lab.idle("bench-bytes");
-    let bytes = (PARTS * MIB) as f64 / 1e6;
-    let zeros = "dd if=/dev/zero bs=65536 count=4096 2>/dev/null";
-    let file = lab.folder().join("bytes");
-    let written = std::fs::write(&file, vec![b'x'; PARTS * MIB]);
-    let input = || std::fs::File::open(&file);
-    let null = || std::fs::File::options().write(true).open("/dev/null");
-    let mut rows = Vec::new();
-    for (title, script) in [("out", zeros), ("in", "cat > /dev/null"), ("in and out again", "cat")]
-    {
-        let (Ok(()), Ok(input), Ok(null)) = (&written, input(), null()) else { return };
-        let run = lab.exec(["-i", "bench-bytes", "sh", "-c", script]);
-        let run = run.stdin_from(input).stdout_to(null).output().exits(0);
-        let speed = bytes / run.took.as_secs_f64();
-        rows.push(vec![title.to_owned(), format!("{speed:.0}")]);
-    }
-    lab.remove("bench-bytes");
-    print("268 MB through a session", &["direction", "MB/s"], &rows);
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bake;
+mod bytes;
 mod codes;
 mod exec;
 mod host;
@@ -25,7 +26,8 @@ Usage: boxwood-bench [MEASUREMENT]... [--count N]
   start    run --rm busybox true, from a template and from a pool, alternating with ctr and
            podman, and where the time goes
   version  boxwood version
-  exec     processes beside main: one, many at once, bytes, and main's result
+  exec     processes beside main: one, many at once, and main's result
+  bytes    what goes through a session, alternating with a bare port of the same VM
   codes    200 runs with 200 codes, one by one and 8 at a time
   host     ps, the daemon, the ends of boxes, and what a health check costs
   idle     ten idle boxes: memory and processor time
@@ -39,10 +41,11 @@ of the usual count.";
 /// A measurement by its name, and what does it.
 type Measurement = (&'static str, fn(Option<usize>));
 
-const MEASUREMENTS: [Measurement; 9] = [
+const MEASUREMENTS: [Measurement; 10] = [
     ("start", start::measure),
     ("version", start::measure_version),
     ("exec", exec::measure),
+    ("bytes", bytes::measure),
     ("codes", codes::measure),
     ("host", host::measure),
     ("idle", idle::measure),
