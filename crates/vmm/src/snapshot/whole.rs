@@ -81,6 +81,11 @@ impl Unfinished {
         make_alone(paths, &self.layers).map(drop)
     }
 
+    /// Makes it for who can't do without it.
+    pub(super) fn make_now(&self) -> Result<File, Error> {
+        make(&self.paths(), &self.layers)
+    }
+
     fn paths(&self) -> Paths {
         Paths::of(Path::new(&format!("/proc/self/fd/{}", self.directory.as_raw_fd())))
     }
