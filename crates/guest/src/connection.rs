@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use boxwood_wire::frame::{self, CONTROL_PORT, Frame, FrameError, HEADER, Kind};
-use boxwood_wire::message::ControlReply;
+use boxwood_wire::message::{ControlReply, ProcessReply};
 use boxwood_wire::mux::{Event, Limits, Mux, MuxError, Role, StreamId};
 use rustix::io::Errno;
 
@@ -164,6 +164,9 @@ impl Stream {
 pub(crate) struct Connection {
     mux: Mux,
     streams: BTreeMap<StreamId, Stream>,
+    /// Ends of sessions that were told on streams which the peer has not closed yet: it may not have read
+    /// so far.
+    told: BTreeMap<StreamId, ProcessReply>,
     /// The signs of life that were asked for on it.
     pub(crate) beat: Option<Beat>,
 }
@@ -171,7 +174,8 @@ pub(crate) struct Connection {
 impl Connection {
     /// Right after a greeting.
     pub(crate) fn new() -> Self {
-        Connection { mux: Mux::new(Role::Guest, LIMITS), streams: BTreeMap::new(), beat: None }
+        let mux = Mux::new(Role::Guest, LIMITS);
+        Connection { mux, streams: BTreeMap::new(), told: BTreeMap::new(), beat: None }
     }
 
     /// Takes bytes from the port. Input for which nothing waits is offered to `session`, which says how
@@ -195,10 +199,13 @@ impl Connection {
             Event::Opened(id) => {
                 self.streams.insert(id, Stream::default());
             }
-            Event::Readable(_) => {}
+            Event::Readable(id) => self.forget_if_closed(id),
             Event::Writable(id) => self.push(id),
             Event::Reset(id) => {
                 self.streams.remove(&id);
+                if let Some(end) = self.told.remove(&id) {
+                    self.report(&ControlReply::SessionEnded { stream: id, end });
+                }
             }
         }
         Some(event)
@@ -306,6 +313,22 @@ impl Connection {
         }
     }
 
+    /// Says the last on a session's stream: its end. A peer that aborts the stream instead of closing it may not
+    /// have read so far, and is told once more, beside it.
+    pub(crate) fn reply_last(&mut self, id: StreamId, end: ProcessReply) {
+        self.reply(id, &end);
+        self.told.insert(id, end);
+        self.finish(id);
+        self.forget_if_closed(id);
+    }
+
+    /// Who has closed a stream has read all of it.
+    fn forget_if_closed(&mut self, id: StreamId) {
+        if !self.mux.is_open(id) {
+            self.told.remove(&id);
+        }
+    }
+
     /// How many bytes a frame of this stream may have now; 0 if it has to wait.
     pub(crate) fn room(&mut self, id: StreamId) -> usize {
         match self.streams.get(&id) {
@@ -340,6 +363,7 @@ impl Connection {
     pub(crate) fn abort(&mut self, id: StreamId) {
         self.streams.remove(&id);
         self.mux.reset(id);
+        self.forget_if_closed(id);
     }
 
     /// Writes to the port what there is and what it takes.
@@ -356,6 +380,12 @@ impl Connection {
     /// Whether something waits for the port.
     pub(crate) fn has_output(&self) -> bool {
         self.mux.unsent() > 0
+    }
+
+    /// Whether no end is kept to be told again.
+    #[cfg(test)]
+    pub(crate) fn keeps_nothing(&self) -> bool {
+        self.told.is_empty()
     }
 
     /// What would be written to the port, for a host's end in memory.
@@ -379,6 +409,7 @@ impl Connection {
         if stream.finishing && stream.waiting.is_empty() {
             self.mux.close(id);
             self.streams.remove(&id);
+            self.forget_if_closed(id);
         }
     }
 }

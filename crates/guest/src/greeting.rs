@@ -91,7 +91,7 @@ impl Guest {
                     let rest = std::mem::take(reader).into_rest();
                     let greeting = Link::Greeting(preface::Reader::new());
                     match std::mem::replace(&mut self.link, greeting) {
-                        Link::Held(connection, _) => return self.go_on(*connection, &rest),
+                        Link::Held(connection, _) => return self.go_on(connection, &rest),
                         // Nothing stands still that could go on.
                         other => self.link = other,
                     }
@@ -145,7 +145,7 @@ impl Guest {
         }
         self.say(&GuestWord::Reborn { epoch, mark: self.mark })?;
         self.move_again()?;
-        let mut connection = Connection::new();
+        let mut connection = Box::new(Connection::new());
         let heard = connection.receive(rest, |_, _| 0);
         self.link = Link::Open(connection);
         heard.or_else(|error| self.broken(&error, rest))

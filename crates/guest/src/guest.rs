@@ -57,7 +57,7 @@ pub(crate) enum Link {
     /// Waiting for a greeting: before the first and after a hang-up.
     Greeting(preface::Reader),
     /// A connection of streams.
-    Open(Connection),
+    Open(Box<Connection>),
     /// A connection that stands still while the box is captured, and what comes instead.
     Held(Box<Connection>, preface::Reader),
 }

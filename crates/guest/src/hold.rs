@@ -91,13 +91,13 @@ impl Guest {
             self.hold = Hold::No;
             let greeting = Link::Greeting(Reader::new());
             if let Link::Open(connection) = std::mem::replace(&mut self.link, greeting) {
-                self.link = Link::Held(Box::new(connection), Reader::new());
+                self.link = Link::Held(connection, Reader::new());
             }
         }
     }
 
     /// Held -- continue --> Open
-    pub(crate) fn go_on(&mut self, connection: Connection, rest: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn go_on(&mut self, connection: Box<Connection>, rest: &[u8]) -> Result<(), Fault> {
         self.link = Link::Open(connection);
         self.move_again()?;
         // What its streams had to say has waited.

@@ -18,7 +18,7 @@ pub(crate) const GOOD: Duration = Duration::from_millis(30);
 const NEAR: Duration = Duration::from_millis(20);
 /// How often a guest is asked that takes longer than that to answer. Then its host is so busy that
 /// nothing is known better.
-pub(crate) const ENOUGH: u32 = 16;
+const ENOUGH: u32 = 16;
 
 /// When a guest was asked for its time.
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +67,34 @@ impl Asked {
 
 impl Off {
     /// Of two answers about the same clock, the one that tells more.
-    pub(crate) fn or_nearer(self, other: Off) -> Off {
+    fn or_nearer(self, other: Off) -> Off {
         if other.within < self.within { other } else { self }
+    }
+}
+
+/// What a guest that is greeted has answered so far. Its clock is not touched in between: what was found out
+/// before stays true.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    count: u32,
+    best: Option<Off>,
+}
+
+/// What becomes of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It tells too little: the guest is asked again.
+    Ask,
+    /// This is known, and nothing better will be.
+    Set(Off),
+}
+
+impl Answers {
+    /// One more has come.
+    pub(crate) fn add(&mut self, off: Off) -> Next {
+        let best = *self.best.insert(self.best.map_or(off, |best| best.or_nearer(off)));
+        self.count += 1;
+        if best.within > GOOD && self.count < ENOUGH { Next::Ask } else { Next::Set(best) }
     }
 }
 
@@ -99,5 +125,26 @@ mod tests {
         assert_eq!(off(99_000_000_000), Off { by_ns: 1_004_000_000, within });
         assert_eq!(off(101_000_000_000), Off { by_ns: -996_000_000, within });
         assert_eq!(off(u64::MAX).by_ns, i64::MIN);
+    }
+
+    #[test]
+    fn g10_of_several_answers_the_one_that_tells_most_counts_whenever_it_came() {
+        let off = |by_ns, ms| Off { by_ns, within: Duration::from_millis(ms) };
+        let busy = GOOD.as_millis() as u64 + 10;
+        for nearest in 0..ENOUGH {
+            let mut answers = Answers::default();
+            let came = (0..ENOUGH).map(|n| match n == nearest {
+                true => off(7, busy),
+                false => off(100 + i64::from(n), busy + 5 + u64::from(n % 3)),
+            });
+            let next: Vec<Next> = came.map(|off| answers.add(off)).collect();
+            let (last, before) = next.split_last().unwrap();
+            assert!(before.iter().all(|next| *next == Next::Ask), "{next:?}");
+            assert_eq!(*last, Next::Set(off(7, busy)), "it was answer {nearest}");
+        }
+        // A good one is enough, however little was known before.
+        let mut answers = Answers::default();
+        assert_eq!(answers.add(off(1, busy)), Next::Ask);
+        assert_eq!(answers.add(Off { by_ns: 2, within: GOOD }), Next::Set(off(2, 30)));
     }
 }

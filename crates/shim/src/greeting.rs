@@ -7,7 +7,7 @@ use boxwood_wire::preface::{self, Epoch, GuestWord, Hello, HostWord, Mark, Prefa
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use crate::clock::{self, Asked, ENOUGH, Off};
+use crate::clock::{Answers, Asked, Next};
 
 /// Random bytes for the guest's generator: twice what Linux's pool holds.
 const ENTROPY: usize = 64;
@@ -88,8 +88,7 @@ pub async fn greet(
 ) -> Result<Vec<u8>, GreetingError> {
     let first = Asked::now();
     hello.unix_time_ns = first.unix_time_ns();
-    let (epoch, mut asked, mut times) = (hello.epoch, Some(first), 1);
-    let mut best: Option<Off> = None;
+    let (epoch, mut asked, mut answers) = (hello.epoch, Some(first), Answers::default());
     say(socket, &HostWord::Hello(hello)).await?;
     let mut reader = Reader::new();
     let mut buffer = vec![0; 4096];
@@ -108,15 +107,13 @@ pub async fn greet(
                     };
                 }
                 GuestWord::Clock { epoch: read, unix_time_ns } if read == epoch => {
-                    // Its clock is not touched in between: what was found out before stays true.
                     let off = asked.take().map(|asked| asked.answered(unix_time_ns));
-                    match off.map(|off| *best.insert(best.map_or(off, |best| best.or_nearer(off))))
-                    {
-                        Some(off) if off.within > clock::GOOD && times < ENOUGH => {
-                            (asked, times) = (Some(Asked::now()), times + 1);
+                    match off.map(|off| answers.add(off)) {
+                        Some(Next::Ask) => {
+                            asked = Some(Asked::now());
                             say(socket, &HostWord::Clock).await?;
                         }
-                        Some(off) => {
+                        Some(Next::Set(off)) => {
                             let last = HostWord::SetClock { epoch, by_ns: off.by_ns };
                             let mut bytes = preface::encode(&last);
                             bytes.append(&mut behind);
@@ -200,6 +197,7 @@ pub(crate) fn shorten(text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     async fn answered(words: Vec<u8>) -> Result<Vec<u8>, GreetingError> {
         let (mut host, mut guest) = UnixStream::pair().unwrap();

@@ -176,3 +176,34 @@ fn g4_cgroups_that_root_in_the_box_took_away_or_filled_stop_no_session() {
     count.output().exits(0).prints("1\n");
     lab.remove("web");
 }
+
+/// Where the end of a command is when nobody reads what it wrote: it has gone to its client, or waits behind that in
+/// the stream's window, or in the guest.
+#[test]
+fn h12_an_end_that_a_killed_client_had_not_read_yet_is_told_once() {
+    let lab = Lab::new();
+    watched_box(&lab);
+    let format = "die {{.Actor.Attributes.exitCode}}.";
+    let follow = ["events", "--since", "1h", "-f", "event=exec_die", "--format", format];
+    let followed = lab.boxwood(follow).spawn();
+    let codes = 1..=6;
+    for code in codes.clone() {
+        let heard = held(&lab);
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let script = format!("{HOLD} head -c {code}00000 /dev/zero; exit {code}");
+        let client = lab.exec(["web", "sh", "-c", &script]).stdout_to(writer).spawn();
+        heard.wait().exits(0).prints("open\n");
+        // The guest has done what it could about the end before it serves another.
+        lab.exec(["web", "true"]).output().exits(0);
+        client.signal(Signal::KILL);
+        drop(client.wait());
+        followed.says(&format!("die {code}.\n"));
+    }
+    lab.remove("web");
+    followed.signal(Signal::INT);
+    let told = followed.wait().lines();
+    for code in codes {
+        let line = format!("die {code}.");
+        assert_eq!(told.iter().filter(|told| **told == line).count(), 1, "{line} in {told:?}");
+    }
+}

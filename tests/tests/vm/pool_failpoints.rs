@@ -2,8 +2,9 @@
 //! the next command, no VM is given twice, and a box can be had.
 
 use std::fs;
+use std::time::Instant;
 
-use boxwood_tests::{Folder, Lab, Running, Watched};
+use boxwood_tests::{Folder, Lab, Process, Running, Watched};
 use rustix::process::Signal;
 
 use crate::failpoints::{killed_at, was_reached};
@@ -172,6 +173,33 @@ fn h1_a_shim_or_vm_killed_at_any_step_of_a_claim_costs_its_box_at_most() {
         lab.remove("web");
         goes_on(&lab, 1, step);
     }
+}
+
+#[test]
+fn s4_a_vm_that_one_client_has_found_is_not_given_to_another() {
+    let lab = Lab::new();
+    set(&lab, &["1"]);
+    let waiting = full(&lab, 1);
+    let step = "pool: vm found";
+    let run = ["run", "--rm", "busybox", "sh", "-c", "exit 7"];
+    let slow = lab.failing(&format!("{step}=stop"), run).spawn();
+    Folder::watch(lab.folder()).until(|| lab.reached().exists().then_some(()));
+    let stands = || Process::get(slow.pid()).is_some_and(|process| process.state == 'T');
+    // No event tells of that to who is not its parent's `waitpid`.
+    let end = Instant::now() + boxwood_tests::DEADLINE;
+    while !stands() {
+        assert!(Instant::now() < end, "it did not stop");
+        std::thread::yield_now();
+    }
+    // For others there is none, so they start without.
+    for code in [3, 4] {
+        lab.run(["busybox", "sh", "-c", &format!("exit {code}")]).output().exits(code).quietly();
+        assert_eq!(full(&lab, 1), waiting);
+    }
+    slow.signal(Signal::CONT);
+    slow.wait().exits(7).quietly();
+    assert_ne!(full(&lab, 1), waiting, "the first one has it");
+    goes_on(&lab, 1, step);
 }
 
 #[test]

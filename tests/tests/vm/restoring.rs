@@ -5,11 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use boxwood_tests::{Lab, Running, times};
+use boxwood_tests::{Lab, Running, is_root, times};
 
 /// What must be another one in each box.
 const IDENTITY: &str = "hostname; cat /etc/machine-id /proc/sys/kernel/random/boot_id; \
     head -c 64 /dev/urandom | od -An -v -tx1 | tr -d ' \\n'; echo; cat /proc/sys/kernel/random/uuid";
+
+/// The capability to look into other processes, and to write into them (capabilities(7)).
+const CAP_SYS_PTRACE: u32 = 19;
 
 /// The digests of what a box has in memory and on its disk.
 const DATA: &str = "cat /dev/shm/data | sha256sum; cat /data | sha256sum";
@@ -228,4 +231,32 @@ fn s2_a_second_snapshot_saves_what_changed_and_has_everything() {
         lab.remove("clone");
         lab.forget(name);
     }
+}
+
+#[test]
+fn s3_a_snapshot_is_restored_where_nobody_may_write_into_another_process() {
+    if !is_root() {
+        eprintln!("not root: there is no capability to do without");
+        return;
+    }
+    let lab = Lab::new();
+    let expected = with_data(&lab, "source");
+    lab.snapshot("source", "warm");
+    // Without it not even root may: QEMU runs as another user.
+    let without = ["--inh-caps", "-sys_ptrace", "--bounding-set", "-sys_ptrace"];
+    for name in ["first", "second"] {
+        let restored = lab.program("setpriv").args(without).args([lab.binary()]);
+        let restored = restored.args(["restore", "--name", name, "warm"]);
+        restored.output().exits(0).quietly();
+        let shim = lab.live(name).shim.pid;
+        let status = std::fs::read_to_string(format!("/proc/{shim}/status")).unwrap();
+        let bounds = status.lines().find_map(|line| line.strip_prefix("CapBnd:\t")).unwrap();
+        assert_eq!(u64::from_str_radix(bounds, 16).unwrap() & 1 << CAP_SYS_PTRACE, 0);
+        assert_eq!(data(&lab, name), expected, "{name}");
+        ten_answer(&lab, name);
+    }
+    for name in ["source", "first", "second"] {
+        lab.remove(name);
+    }
+    lab.forget("warm");
 }

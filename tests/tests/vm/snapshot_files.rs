@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use boxwood_tests::{Folder, Invocation, Lab, StoreKind, Tree};
+use boxwood_tests::{Folder, Invocation, Lab, SmallHome, StoreKind, Tree, is_root};
 
 const DATA: &str = "cat /dev/shm/data /data | sha256sum";
 
@@ -341,4 +341,30 @@ fn header(name: &str, kind: u8, size: u64) -> [u8; 512] {
 fn entry(name: &str, kind: u8, bytes: &[u8]) -> Vec<u8> {
     let padding = vec![0; bytes.len().next_multiple_of(512) - bytes.len()];
     [&header(name, kind, bytes.len() as u64)[..], bytes, &padding].concat()
+}
+
+#[test]
+fn s1_a_memory_that_is_out_of_date_takes_no_room_from_the_one_that_is_made_again() {
+    if !is_root() {
+        eprintln!("skipped: only root can mount");
+        return;
+    }
+    let lab = Lab::new();
+    let home = SmallHome::of_snapshots(&lab, "500m");
+    lab.idle("source");
+    lab.snapshot("source", "warm");
+    let folder = lab.home().join("snapshots/warm");
+    lab.restored("warm", "first");
+    made_whole(&folder);
+    lab.remove("first");
+    // From now on what was made is not trusted, and there is no room for a second one.
+    lab.boxwood(["snapshot", "verify", "warm"]).output().exits(0);
+    home.fill_but(24 << 20);
+    lab.restored("warm", "second");
+    lab.exec(["second", "true"]).output().exits(0);
+    made_whole(&folder);
+    for name in ["source", "second"] {
+        lab.remove(name);
+    }
+    lab.forget("warm");
 }

@@ -233,15 +233,7 @@ impl Session {
         {
             // Ended -- all it wrote is sent --> Told
             self.life = Life::Told;
-            let end = self.end(status);
-            if let Some(stream) = self.not_surely_heard() {
-                connection.report(&ControlReply::SessionEnded { stream, end: end.clone() });
-            }
-            if let Outward::Stream(id) = self.outward {
-                connection.reply(id, &end);
-                connection.finish(id);
-                self.outward = Outward::Nowhere;
-            }
+            self.tell(self.end(status), connection);
         }
         if self.life == Life::Told {
             return Ok(if self.is_being_ended() { Turn::Idle } else { Turn::Over });
@@ -250,15 +242,18 @@ impl Session {
         Ok(if busy { Turn::Busy } else { Turn::Idle })
     }
 
-    /// The stream of a session whose end is told to the host beside it, too: that of a detached one may be
-    /// aborted at any moment.
-    fn not_surely_heard(&self) -> Option<StreamId> {
-        match (&self.part, self.outward) {
-            (Part::Beside(beside), Outward::Stream(id)) => {
-                (beside.attachment == Attachment::Detached).then_some(id)
+    /// Tells its end: on its stream, or beside it if that was aborted.
+    fn tell(&mut self, end: ProcessReply, connection: &mut Connection) {
+        match (&self.part, std::mem::replace(&mut self.outward, Outward::Nowhere)) {
+            (Part::Main, Outward::Stream(id)) => {
+                connection.reply(id, &end);
+                connection.finish(id);
             }
-            (Part::Beside(beside), _) => beside.unheard_on,
-            (Part::Main, _) => None,
+            (Part::Beside(_), Outward::Stream(id)) => connection.reply_last(id, end),
+            (Part::Beside(Beside { unheard_on: Some(stream), .. }), _) => {
+                connection.report(&ControlReply::SessionEnded { stream: *stream, end });
+            }
+            (Part::Main | Part::Beside(_), Outward::Nowhere | Outward::Later) => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use boxwood_wire::frame::{self, Decoder, HEADER, Kind, MAIN_PORT};
+use boxwood_wire::frame::{self, CONTROL_PORT, Decoder, HEADER, Kind, MAIN_PORT};
 use boxwood_wire::message::Stdin;
 use boxwood_wire::mux::{Limits, Mux, Role, WINDOW};
 
@@ -33,6 +33,25 @@ impl Scene {
         let terminals = std::fs::File::open("/dev/pts").ok()?;
         let terminal = Terminal::open(terminals.as_fd(), WindowSize::default()).ok()?;
         Some(Scene::with(|poll| Ends::terminal(terminal, poll, 0).unwrap()))
+    }
+
+    /// The control stream.
+    fn control(&mut self) -> StreamId {
+        let control = self.host.open().unwrap();
+        self.host.write(control, &CONTROL_PORT.to_le_bytes());
+        self.carry();
+        assert_eq!(self.guest.service(control), Some(CONTROL_PORT));
+        control
+    }
+
+    /// What is told beside the streams of sessions.
+    fn reports(&mut self, control: StreamId) -> Vec<ControlReply> {
+        self.carry();
+        let mut frames = Decoder::new();
+        frames.push(&self.host.read(control, usize::MAX));
+        std::iter::from_fn(|| frames.next_frame().unwrap())
+            .map(|frame| frame::parse(&frame.payload).unwrap())
+            .collect()
     }
 
     fn with(ends: impl FnOnce(&Poll) -> Ends) -> Self {
@@ -336,4 +355,40 @@ fn a_frame_that_has_no_place_here_ends_the_stream_and_not_the_process() {
     scene.write(1, &[0; 4096]);
     scene.session.ended(ExitStatus::Code(7));
     assert_eq!(scene.settle(), Turn::Over);
+}
+
+#[test]
+fn h12_an_end_is_told_again_when_its_stream_is_aborted_behind_it_and_not_when_it_is_closed() {
+    let again = |stream| vec![ControlReply::SessionEnded { stream, end: EXITED }];
+    // It waits for room, or has gone to the host.
+    for waiting in [WINDOW as usize, 0] {
+        let mut scene = Scene::new(Stdin::Null);
+        let control = scene.control();
+        while scene.guest.room(scene.stream).min(waiting) > 0 {
+            let fill = |room: &mut [u8]| Ok::<_, Fault>(room.len());
+            let room = scene.guest.room(scene.stream);
+            scene.guest.send(scene.stream, Kind::Stdout, room, fill).unwrap();
+            scene.carry();
+        }
+        scene.guest.reply_last(scene.stream, EXITED);
+        assert_eq!(scene.reports(control), []);
+        scene.host.reset(scene.stream);
+        assert_eq!(scene.reports(control), again(scene.stream));
+        assert_eq!(scene.reports(control), []);
+    }
+    // The host has ended its side before, or does it then: it has read what there was.
+    for before in [true, false] {
+        let mut scene = Scene::new(Stdin::Null);
+        let control = scene.control();
+        if before {
+            scene.host.finish(scene.stream);
+            scene.carry();
+        }
+        scene.guest.reply_last(scene.stream, EXITED);
+        scene.carry();
+        assert_eq!(scene.hear().2, Some(EXITED));
+        scene.host.close(scene.stream);
+        assert_eq!(scene.reports(control), []);
+        assert!(scene.guest.keeps_nothing());
+    }
 }

@@ -1,6 +1,9 @@
 //! A link against a guest's mux over a real socket.
 
 use std::collections::HashMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use boxwood_wire::frame::{EXEC_PORT, MAIN_PORT};
@@ -151,5 +154,45 @@ fn a_guest_that_sends_garbage_is_told_apart() {
         guest.write_all(&[0x55; 64]).await.unwrap();
         tokio::task::spawn_local(link.clone().run(host, Vec::new()));
         assert!(matches!(stream.next_frame().await, Err(LinkError::Protocol(_))));
+    });
+}
+
+/// What a guest that floods its channel sends, in all.
+const FLOOD: usize = 48 << 20;
+
+/// A guest that sends more than can be heard, and then hangs up. It counts what was taken from it.
+fn flood(mut guest: std::os::unix::net::UnixStream, taken: Arc<AtomicUsize>) {
+    // The answer to a ping, which asks for none.
+    let frames = [0, 2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0].repeat(4096);
+    while taken.load(Ordering::Relaxed) < FLOOD && guest.write_all(&frames).is_ok() {
+        taken.fetch_add(frames.len(), Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn g5_others_get_their_turns_beside_a_guest_that_floods_its_channel() {
+    on_one_thread(async {
+        let (host, guest) = std::os::unix::net::UnixStream::pair().unwrap();
+        host.set_nonblocking(true).unwrap();
+        let host = UnixStream::from_std(host).unwrap();
+        let taken = Arc::new(AtomicUsize::new(0));
+        let theirs = taken.clone();
+        let flooding = std::thread::spawn(move || flood(guest, theirs));
+        let link = Link::new(Counters::nowhere().into());
+        let moved = tokio::task::spawn_local(link.clone().run(host, Vec::new()));
+        let other = tokio::task::spawn_local(async move {
+            let (mut before, mut most) = (0, 0);
+            while !moved.is_finished() {
+                let now = taken.load(Ordering::Relaxed);
+                (before, most) = (now, most.max(now - before));
+                tokio::task::yield_now().await;
+            }
+            most
+        });
+        let most = other.await.unwrap();
+        flooding.join().unwrap();
+        // What is heard in a turn of the link's, twice, and what its socket holds.
+        let bound = 2 * ROUNDS * READ + (1 << 20);
+        assert!(most <= bound, "{most} bytes were heard in one turn");
     });
 }

@@ -205,9 +205,24 @@ impl Frozen {
     ///
     /// # Errors
     /// One for each step; a QEMU that ended is quoted.
-    pub async fn restore(self, request: RestoreRequest) -> Result<Vm, Error> {
-        let limit = Limit::of(request.within);
+    pub async fn restore(mut self, request: RestoreRequest) -> Result<Vm, Error> {
         request.check()?;
+        let thawed = match self.thaw(&request).await {
+            Err(Error::FillMemory { source, .. }) if is_forbidden(&source) => {
+                self.make_whole().await?;
+                self.thaw(&request).await?
+            }
+            thawed => thawed?,
+        };
+        let Thawed { process, qmp, channel, timings } = thawed;
+        let kept = (self.sketch.binding, self.sketch.tsc_khz);
+        let origin = Origin::new(kept, self.layers, self.ram.clone(), request.durability);
+        Ok(Vm::new((process, qmp, channel), timings, origin))
+    }
+
+    /// Lets it run in a QEMU of its own, which begins to read the state only when it has all of its memory.
+    async fn thaw(&self, request: &RestoreRequest) -> Result<Thawed, Error> {
+        let limit = Limit::of(request.within);
         let binding = &self.sketch.binding;
         let parts = Parts {
             engine: binding.engine.path(),
@@ -224,13 +239,24 @@ impl Frozen {
                 boot: &[],
             },
         };
+        let state = self.state.try_clone().map_err(Error::prepare("a state"))?;
         let written = &self.layers.deltas[self.layers.mapped..];
-        let memory = Memory { state: self.state, ram: &self.ram, written };
-        let Thawed { process, qmp, channel, timings } = thaw(parts, memory, limit).await?;
-        let kept = (self.sketch.binding, self.sketch.tsc_khz);
-        let origin = Origin::new(kept, self.layers, self.ram.clone(), request.durability);
-        Ok(Vm::new((process, qmp, channel), timings, origin))
+        thaw(parts, Memory { state, ram: &self.ram, written }, limit).await
     }
+
+    /// From now on all of the memory is in what QEMU maps.
+    async fn make_whole(&mut self) -> Result<(), Error> {
+        let wanted = Unfinished::new(&self.directory, &self.layers);
+        self.ram = Arc::new(blocking(move || wanted.make_now()).await?);
+        self.layers.mapped = self.layers.deltas.len();
+        Ok(())
+    }
+}
+
+/// Whether it is that this process may not write into another's memory: so it is with Yama's `ptrace_scope`,
+/// without the capability to, and, where the other can't even be seen, with `hidepid` (proc(5)).
+fn is_forbidden(source: &io::Error) -> bool {
+    matches!(source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound)
 }
 
 fn unfit(dir: &Path) -> impl Fn(String) -> Error {

@@ -245,3 +245,23 @@ async fn s1_a_memory_that_was_made_whole_is_made_again_when_it_changed() {
     open().await;
     assert_eq!(counter(&File::open(&ram).unwrap()), right);
 }
+
+#[tokio::test]
+async fn s1_a_memory_that_was_made_for_an_earlier_state_takes_no_room_from_the_next() {
+    let guinea = Guinea::new();
+    let directory = sealed(&guinea).await;
+    let ram = directory.join("ram");
+    let unfinished = async || Frozen::open(&directory, &directory).await.unwrap().unfinished();
+    unfinished().await.expect("it is to be made").make().unwrap();
+    assert!(unfinished().await.is_none());
+    // As when it was made before the host booted, or what was made can't be trusted any more.
+    fs::remove_file(directory.join("ram.made")).unwrap();
+    let again = unfinished().await.expect("it is to be made again");
+    assert!(!ram.exists(), "it was there when room was asked for");
+    // The same for who makes it, when it was spoilt since.
+    fs::write(&ram, "of no use").unwrap();
+    let room_taken = File::open(&ram).unwrap();
+    again.make().unwrap();
+    assert_eq!(room_taken.metadata().unwrap().nlink(), 0);
+    assert!(unfinished().await.is_none(), "it is whole");
+}

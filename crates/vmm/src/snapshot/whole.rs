@@ -71,18 +71,23 @@ impl Unfinished {
 
     /// Makes it, unless somebody is at work in the directory, or boxes would lack the room.
     pub(super) fn make(&self) -> Result<(), Error> {
-        let Unfinished { directory, layers } = self;
-        let own = format!("/proc/self/fd/{}", directory.as_raw_fd());
-        let paths = &Paths::of(Path::new(&own));
-        let lock = File::open(&paths.0).map_err(Error::io("lock", &paths.0))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) if is_made(paths) => Ok(()),
-            Ok(()) => {
-                room(&paths.0, layers.takes())?;
-                make_alone(paths, layers).map(drop)
-            }
-            Err(errno) => Err(Error::io("lock", &paths.0)(errno.into())),
+        let paths = &self.paths();
+        let _alone = alone_at_once(paths)?;
+        if is_made(paths) {
+            return Ok(());
         }
+        remove_stale(paths);
+        room(&paths.0, self.layers.takes())?;
+        make_alone(paths, &self.layers).map(drop)
+    }
+
+    /// Makes it for who can't do without it.
+    pub(super) fn make_now(&self) -> Result<File, Error> {
+        make(&self.paths(), &self.layers)
+    }
+
+    fn paths(&self) -> Paths {
+        Paths::of(Path::new(&format!("/proc/self/fd/{}", self.directory.as_raw_fd())))
     }
 }
 
@@ -103,7 +108,13 @@ pub(super) fn find(paths: &Paths, layers: &Layers) -> Result<Option<File>, Error
 
 /// Whether a VM can do without it for now: there is little to write into it, and there will be room.
 pub(super) fn can_wait(paths: &Paths, layers: &Layers) -> bool {
-    layers.captured() <= LITTLE && room(&paths.0, layers.takes()).is_ok()
+    if layers.captured() > LITTLE {
+        return false;
+    }
+    if let Ok(_alone) = alone_at_once(paths) {
+        remove_stale(paths);
+    }
+    room(&paths.0, layers.takes()).is_ok()
 }
 
 /// The memory as a whole, made now.
@@ -136,8 +147,26 @@ fn is_made(paths: &Paths) -> bool {
     made.is_some() && made == is(paths)
 }
 
+/// Nobody else makes anything in the directory while this is held; an error when somebody does.
+fn alone_at_once(paths: &Paths) -> Result<File, Error> {
+    let failed = || Error::io("lock", &paths.0);
+    let lock = File::open(&paths.0).map_err(failed())?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|errno| failed()(errno.into()))?;
+    Ok(lock)
+}
+
+/// Takes away, while nobody else makes one, a memory that was made for an earlier state, as every one was before
+/// the host booted: it is of no use, and takes as much room as the one that is to be made.
+fn remove_stale(paths: &Paths) {
+    if !is_made(paths) {
+        let _ = fs::remove_file(path(paths));
+    }
+}
+
 /// Makes it while nobody else does. It has its name when it is whole, so that nobody maps half of it.
 fn make_alone(paths: &Paths, layers: &Layers) -> Result<File, Error> {
+    remove_stale(paths);
     let path = path(paths);
     let failed = || Error::io("write", &path);
     // Without a name it goes with whoever is killed. Not every file system can do that.
@@ -146,8 +175,6 @@ fn make_alone(paths: &Paths, layers: &Layers) -> Result<File, Error> {
         Ok(unnamed) => {
             copy(&unnamed, layers).map_err(failed())?;
             failpoint("restore: memory made");
-            // What is there is of no use, or not there.
-            let _ = fs::remove_file(&path);
             link(&unnamed, &path).map_err(failed())?;
             unnamed
         }
