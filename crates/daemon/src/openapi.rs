@@ -1,7 +1,10 @@
 //! All routes, and what they are in OpenAPI: made of the same code. Called by `serve`, and to print
 //! the document.
 
+use std::sync::Arc;
+
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use boxwood_api::{BoxState, ErrorBody, ErrorKind};
 use http::{Method, StatusCode, Uri};
@@ -13,6 +16,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::queries::{Known, check};
 use crate::routes as all;
 
 #[derive(utoipa::OpenApi)]
@@ -86,7 +90,9 @@ fn both() -> (Router<App>, OpenApi) {
 
 /// The router of all requests.
 pub(crate) fn router(app: App) -> Router {
-    let (router, _) = both();
+    let (router, document) = both();
+    let known = Arc::new(Known::of(&document));
+    let router = router.route_layer(from_fn_with_state(known, check));
     router.fallback(unknown).method_not_allowed_fallback(wrong_method).with_state(app)
 }
 
