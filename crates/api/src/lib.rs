@@ -45,6 +45,9 @@ pub const FRAMES: &str = "application/vnd.boxwood.frames";
 pub const SNAPSHOT: &str = "application/zstd";
 /// What a body is that consists of lines, each of them JSON.
 pub const LINES: &str = "application/x-ndjson";
+/// The trailer of a body that is not whole: a [`Problem`] that says why. Only who asks with `TE: trailers` gets it;
+/// to others the body breaks off.
+pub const PROBLEM_TRAILER: &str = "boxwood-problem";
 /// The header of a request to create that may be sent twice and is done once.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The label that holds such a key.

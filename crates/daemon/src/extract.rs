@@ -138,7 +138,7 @@ impl<S: Sync> FromRequestParts<S> for MustUpgrade {
 }
 
 /// Whether a header's list has this word in it.
-fn has_token(headers: &HeaderMap, name: &header::HeaderName, token: &str) -> bool {
+pub(crate) fn has_token(headers: &HeaderMap, name: &header::HeaderName, token: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case(token))
 }

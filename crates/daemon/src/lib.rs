@@ -20,6 +20,7 @@ mod keys;
 mod listen;
 mod openapi;
 mod options;
+mod queries;
 mod room;
 mod routes;
 mod serve;

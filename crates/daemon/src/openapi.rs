@@ -1,7 +1,10 @@
 //! All routes, and what they are in OpenAPI: made of the same code. Called by `serve`, and to print
 //! the document.
 
+use std::sync::Arc;
+
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use boxwood_api::{BoxState, ErrorBody, ErrorKind};
 use http::{Method, StatusCode, Uri};
@@ -13,6 +16,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::queries::{Known, check};
 use crate::routes as all;
 
 #[derive(utoipa::OpenApi)]
@@ -63,7 +67,7 @@ fn both() -> (Router<App>, OpenApi) {
         .routes(routes!(all::exec::resize))
         .routes(routes!(all::exec::release))
         .routes(routes!(all::images::list, all::images::load))
-        .routes(routes!(all::images::import))
+        .routes(routes!(all::images::import, all::images::delete_import))
         .routes(routes!(all::images::delete))
         .routes(routes!(all::snapshots::capture))
         .routes(routes!(all::snapshots::list, all::carry::import))
@@ -86,7 +90,9 @@ fn both() -> (Router<App>, OpenApi) {
 
 /// The router of all requests.
 pub(crate) fn router(app: App) -> Router {
-    let (router, _) = both();
+    let (router, document) = both();
+    let known = Arc::new(Known::of(&document));
+    let router = router.route_layer(from_fn_with_state(known, check));
     router.fallback(unknown).method_not_allowed_fallback(wrong_method).with_state(app)
 }
 
@@ -133,6 +139,29 @@ fn complete(mut document: OpenApi) -> OpenApi {
 
 #[cfg(test)]
 mod tests {
+    /// What a path template leaves open.
+    fn is_open(part: &str) -> bool {
+        part.starts_with('{')
+    }
+
+    #[test]
+    fn what_is_called_like_a_resource_can_be_asked_for_what_others_can() {
+        let (_, document) = super::both();
+        let paths = &document.paths.paths;
+        let parts = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
+        for (path, item) in paths {
+            for (other, theirs) in paths {
+                let (fixed, open) = (parts(path), parts(other));
+                let shadows = fixed.len() == open.len()
+                    && fixed.iter().zip(&open).all(|(a, b)| a == b || !is_open(a) && is_open(b));
+                let lacks = theirs.get.is_some() && item.get.is_none()
+                    || theirs.post.is_some() && item.post.is_none()
+                    || theirs.delete.is_some() && item.delete.is_none();
+                assert!(!shadows || !lacks, "{path} hides a part of {other}");
+            }
+        }
+    }
+
     #[test]
     fn the_document_that_is_checked_in_is_the_codes() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");

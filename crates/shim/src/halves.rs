@@ -149,4 +149,47 @@ mod tests {
         }
         drop(write);
     }
+
+    #[tokio::test(flavor = "local")]
+    async fn g5_who_always_has_something_to_say_does_not_keep_others_from_their_turns() {
+        use std::cell::Cell;
+        use std::rc::Rc;
+
+        let (mut read, _write, mut theirs) = pair();
+        const SAID: usize = 32 << 10;
+        theirs.write_all(&[0; SAID]).unwrap();
+        // From here on it is known that there is something.
+        let heard = Rc::new(Cell::new(read.read(&mut [0]).await.unwrap()));
+        let so_far = heard.clone();
+        let flooded = tokio::task::spawn_local(async move {
+            while so_far.get() < SAID {
+                so_far.set(so_far.get() + read.read(&mut [0]).await.unwrap());
+            }
+        });
+        let other = tokio::task::spawn_local(async move { heard.get() });
+        let before_its_turn = other.await.unwrap();
+        assert!(before_its_turn < SAID, "all of it was heard before");
+        flooded.await.unwrap();
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn g5_who_hears_everything_at_once_does_not_keep_others_from_their_turns() {
+        use std::cell::Cell;
+        use std::rc::Rc;
+
+        let (_read, mut write, _theirs) = pair();
+        const PIECES: usize = 200;
+        let told = Rc::new(Cell::new(0));
+        let so_far = told.clone();
+        let flooding = tokio::task::spawn_local(async move {
+            while so_far.get() < PIECES {
+                write.write_all(&[0]).await.unwrap();
+                so_far.set(so_far.get() + 1);
+            }
+        });
+        let other = tokio::task::spawn_local(async move { told.get() });
+        let before_its_turn = other.await.unwrap();
+        assert!(before_its_turn < PIECES, "all of it was told before");
+        flooding.await.unwrap();
+    }
 }

@@ -21,6 +21,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use boxwood_types::{BoxId, Shape};
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -247,10 +248,9 @@ impl Home {
         }
         let message = why.chars().take(REASON).map(|c| if c.is_control() { ' ' } else { c });
         let failure = PoolFailure { time: Moment::now(), message: message.collect() };
-        // On a full disk the pool is seen to be short of VMs, without a word about it. Several may say so at
-        // the same time: each has a file of its own until it is whole.
+        // On a full disk the pool is seen to be short of VMs, without a word about it.
         let name = failure_of(shape);
-        let beside = self.root().join(format!(".{name}.{}.new", std::process::id()));
+        let beside = self.unsaid(&name);
         let written = serde_json::to_vec(&failure)
             .map_err(std::io::Error::other)
             .and_then(|bytes| fs::write(&beside, bytes))
@@ -258,6 +258,14 @@ impl Home {
         if written.is_err() {
             let _ = fs::remove_file(&beside);
         }
+    }
+
+    /// Where a failure of this name is until it is whole. Several may say so at the same time, in this process,
+    /// too: each has a file of its own.
+    fn unsaid(&self, name: &str) -> PathBuf {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        self.root().join(format!(".{name}.{}.{number}.new", std::process::id()))
     }
 
     /// The pool can be filled with VMs of a shape.
@@ -362,8 +370,31 @@ impl Home {
         }
         // Only when it is empty.
         let _ = fs::remove_dir(self.pool());
+        self.sweep_unsaid_failures();
         Ok(())
     }
+
+    /// Removes what those have left who were killed while they said why the pool could not be filled.
+    fn sweep_unsaid_failures(&self) {
+        let entries = fs::read_dir(self.root()).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        for name in names.filter(|name| is_unsaid(name)) {
+            // What can't be removed is told of nobody, and seen by the next sweep.
+            let _ = fs::remove_file(self.root().join(name));
+        }
+    }
+}
+
+/// Whether a file of this name was to be a failure, and its writer has gone.
+fn is_unsaid(name: &str) -> bool {
+    let beside = name.strip_prefix('.').filter(|name| name.starts_with(FAILURE));
+    let mut parts = beside
+        .and_then(|name| name.strip_suffix(".new"))
+        .into_iter()
+        .flat_map(|name| name.rsplit('.'));
+    let writer = parts.nth(1).and_then(|writer| writer.parse::<u32>().ok());
+    // Its number may be another's by now: then it is swept when that has gone, too.
+    writer.is_some_and(|writer| !Path::new(&format!("/proc/{writer}")).exists())
 }
 
 #[cfg(test)]
@@ -394,6 +425,30 @@ mod tests {
         assert_eq!(said(), [Some("no room".to_owned()), None]);
         home.write_pool_config(&PoolConfig::default()).unwrap();
         assert_eq!(said(), [None, None]);
+    }
+
+    #[test]
+    fn failures_that_are_told_at_the_same_time_are_files_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        let name = failure_of(Shape::default());
+        assert_ne!(home.unsaid(&name), home.unsaid(&name));
+    }
+
+    #[test]
+    fn h1_what_was_to_be_a_failure_is_swept_when_its_writer_has_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        let name = failure_of(Shape::default());
+        let lives = home.unsaid(&name);
+        // No process has so high a number (proc(5), pid_max).
+        let own = format!(".{}.", std::process::id());
+        let gone = PathBuf::from(lives.to_str().unwrap().replace(&own, ".1073741824."));
+        for path in [&gone, &lives] {
+            fs::write(path, "{").unwrap();
+        }
+        home.sweep_pool().unwrap();
+        assert_eq!((gone.exists(), lives.exists()), (false, true));
     }
 
     #[test]

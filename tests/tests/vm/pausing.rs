@@ -1,6 +1,7 @@
 //! Contract H5: a box that is paused stands still, goes on, and ends; and the verbs for boxes at rest.
 
 use boxwood_tests::{Lab, StoreKind};
+use rustix::process::Signal;
 
 /// A box that counts in its log, ten times a second.
 fn counting(lab: &Lab, name: &str) {
@@ -51,6 +52,26 @@ fn h5_a_paused_box_can_be_stopped_killed_and_removed() {
     lab.boxwood(["pause", "web"]).output().exits(0);
     lab.boxwood(["rm", "-f", "web"]).output().exits(0);
     assert_eq!(lab.boxes(), [""; 0]);
+}
+
+#[test]
+fn h5_a_pause_that_fails_is_taken_back() {
+    let lab = Lab::new();
+    counting(&lab, "web");
+    let live = lab.live("web");
+    // Until it goes on it hears nothing, and then everything that it was told.
+    live.qemu.signal(Signal::STOP).unwrap();
+    lab.boxwood(["pause", "web"]).output().refused(&["pause the VM"]);
+    assert_eq!(lab.state("web"), "running");
+    live.qemu.signal(Signal::CONT).unwrap();
+    // It answers once it has done what it was told before.
+    lab.exec(["web", "true"]).output().exits(0);
+    let next = log(&lab, "web").lines().count() + 2;
+    lab.logged("web", &format!("{next}\n"));
+    lab.boxwood(["pause", "web"]).output().exits(0);
+    assert_eq!(lab.state("web"), "paused");
+    lab.boxwood(["unpause", "web"]).output().exits(0);
+    lab.remove("web");
 }
 
 #[test]

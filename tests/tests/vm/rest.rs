@@ -185,6 +185,12 @@ fn images_are_loaded_listed_and_removed() {
     assert_eq!(removed["untagged"], json!(["docker.io/my/box:1"]));
     assert_eq!(removed["deleted"], loaded["images"][0]["id"]);
     daemon.delete("/v1/images/my%2Fbox:1").fails(404, "not_found", &["my/box:1"]);
+    // It may be called like a resource.
+    let import = Image::of(vec![Layer::busybox().end()]).docker_archive(&["import"]);
+    daemon.ask("POST /v1/images", "", &import).is(201);
+    let removed = daemon.delete("/v1/images/import?force=false").is(200).json();
+    assert_eq!(removed["untagged"], json!(["docker.io/library/import:latest"]));
+    daemon.delete("/v1/images/import").fails(404, "not_found", &["import"]);
     let refused = daemon.ask("POST /v1/images", "", b"this is no archive");
     refused.fails(400, "bad_request", &["can't load the body"]);
     daemon.stop();

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use boxwood_tests::{Lab, Tree};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
@@ -74,6 +74,29 @@ fn h13_names_in_paths_lead_nowhere_else() {
     daemon.get("/v1/boxes?all=perhaps").fails(400, "bad_request", &["query"]);
     daemon.get("/v1/boxes?state=happy").fails(400, "bad_request", &["happy"]);
     daemon.get("/v1/exec/0").fails(404, "not_found", &["no such exec"]);
+    daemon.stop();
+}
+
+#[test]
+fn h13_a_query_that_a_resource_does_not_know_is_refused_by_all_of_them() {
+    let lab = Lab::new();
+    let daemon = lab.daemon();
+    let document = include_str!("../../../docs/openapi.json");
+    let document: Value = serde_json::from_str(document).unwrap();
+    let mut asked = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let named: Vec<&str> =
+            path.split('/').map(|part| if part.starts_with('{') { "web" } else { part }).collect();
+        for method in item.as_object().unwrap().keys() {
+            let line = format!("{} {}?fromage=1", method.to_uppercase(), named.join("/"));
+            let answer = daemon.ask(&line, JSON, b"{}");
+            answer.fails(400, "bad_request", &["unknown field `fromage`"]);
+            asked += 1;
+        }
+    }
+    assert!(asked > 40, "{asked}");
+    daemon.ask("HEAD /v1/boxes?fromage=1", "", b"").is(400);
+    daemon.get("/v1/health?").is(200);
     daemon.stop();
 }
 

@@ -2,6 +2,7 @@
 //! returned here.
 
 use std::fs;
+use std::io::{self, Read, Write};
 
 use boxwood_tests::{Daemon, Invocation, Lab};
 use rustix::process::Signal;
@@ -121,6 +122,36 @@ fn s1_a_snapshot_is_carried_over_a_daemon() {
         lab.remove(name);
         lab.forget(name);
     }
+    lab.forget("warm");
+    lab.remove("web");
+    daemon.stop();
+}
+
+#[test]
+fn s1_an_export_over_a_daemon_that_fails_half_way_says_why() {
+    let lab = Lab::new();
+    let daemon = lab.daemon();
+    let script = "head -c 50000000 /dev/urandom > /dev/shm/data; echo ready; exec sleep 1000";
+    lab.detached("web", ["busybox", "sh", "-c", script]);
+    lab.logged("web", "ready\n");
+    lab.snapshot("web", "warm");
+    // Neither has been sent as a whole while nobody reads.
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let export = there(&lab, &daemon, &["snapshot", "export", "warm"]);
+    let export = export.stdout_to(writer).spawn();
+    let mut wire = daemon.connect();
+    wire.write_all(b"GET /v1/snapshots/warm/export HTTP/1.1\r\nHost: box\r\n\r\n").unwrap();
+    reader.read_exact(&mut [0; 1]).unwrap();
+    wire.read_exact(&mut [0; 1]).unwrap();
+    let state = lab.home().join("snapshots/warm/state");
+    fs::remove_file(&state).unwrap();
+    let read = std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()).unwrap());
+    export.wait().refused(&["open", state.to_str().unwrap(), "No such file"]);
+    assert!(read.join().unwrap() > 50_000_000);
+    // For who does not ask for the reason it breaks off.
+    let mut rest = Vec::new();
+    let _ = wire.read_to_end(&mut rest);
+    assert!(rest.len() > 50_000_000 && !rest.ends_with(b"\r\n\r\n"), "{} bytes", rest.len());
     lab.forget("warm");
     lab.remove("web");
     daemon.stop();

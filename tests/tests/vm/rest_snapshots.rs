@@ -150,6 +150,28 @@ fn a_capture_whose_client_goes_is_given_up_and_the_box_goes_on() {
 }
 
 #[test]
+fn s3_a_fork_does_not_answer_for_the_request_that_its_source_was_created_by() {
+    let lab = Lab::new();
+    let daemon = lab.daemon();
+    let headers = "Content-Type: application/json\r\nIdempotency-Key: job-7\r\n";
+    let asked = json!({
+        "image": "busybox", "name": "web", "command": ["sleep", "1000"], "start": true,
+    });
+    let create = || daemon.ask("POST /v1/boxes", headers, asked.to_string().as_bytes());
+    let first = create().is(201).json();
+    daemon.post("/v1/boxes/web/fork", &json!({"name": "child"})).is(201);
+    assert_eq!(create().is(200).json()["id"], first["id"]);
+    daemon.delete("/v1/boxes/web?force=true").is(204);
+    let again = create().is(201).json();
+    assert_eq!(again["name"], "web");
+    assert_eq!(lab.boxes().len(), 2);
+    for name in ["web", "child"] {
+        lab.remove(name);
+    }
+    daemon.stop();
+}
+
+#[test]
 fn an_export_is_sent_as_it_is_read_and_ends_with_its_client() {
     let lab = Lab::new();
     let daemon = lab.daemon();

@@ -117,15 +117,34 @@ pub(crate) async fn delete(
     Name(image): Name,
     Query(how): Query<DeleteImage>,
 ) -> Result<Json<RemovedImage>, ApiError> {
-    blocking(move || {
-        let users = app.runtime.image_users(&mut |_| {})?;
-        let used = |id: &Digest| users.of(id);
-        let removal = if how.force { Removal::Forced(&used) } else { Removal::Careful(&used) };
-        let removed = app.runtime.images()?.remove(&image, removal)?;
-        Ok(Json(RemovedImage {
-            untagged: removed.untagged.iter().map(ToString::to_string).collect(),
-            deleted: removed.deleted.map(|id| id.to_string()),
-        }))
-    })
-    .await
+    blocking(move || remove(&app, &image, how)).await
+}
+
+/// Remove the image called import, or that name
+///
+/// As any other: its name is also that of a resource.
+#[utoipa::path(
+    delete, path = "/v1/images/import", tag = "images",
+    params(DeleteImage),
+    responses(
+        (status = 200, body = RemovedImage),
+        (status = 400, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "Boxes use it, or it has several names")))]
+pub(crate) async fn delete_import(
+    State(app): State<App>,
+    Query(how): Query<DeleteImage>,
+) -> Result<Json<RemovedImage>, ApiError> {
+    blocking(move || remove(&app, "import", how)).await
+}
+
+fn remove(app: &App, image: &str, how: DeleteImage) -> Result<Json<RemovedImage>, ApiError> {
+    let users = app.runtime.image_users(&mut |_| {})?;
+    let used = |id: &Digest| users.of(id);
+    let removal = if how.force { Removal::Forced(&used) } else { Removal::Careful(&used) };
+    let removed = app.runtime.images()?.remove(image, removal)?;
+    Ok(Json(RemovedImage {
+        untagged: removed.untagged.iter().map(ToString::to_string).collect(),
+        deleted: removed.deleted.map(|id| id.to_string()),
+    }))
 }

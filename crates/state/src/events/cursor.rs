@@ -208,6 +208,34 @@ mod tests {
     }
 
     #[test]
+    fn h12_an_event_behind_which_no_piece_can_be_begun_is_written_once() {
+        let (_directory, journal) = journal(1);
+        let mut appender = journal.appender();
+        appender.append(&event(1)).unwrap();
+        // What leads nowhere can't be opened, and does not exist.
+        let next = Segments::of(journal.directory()).path(2);
+        std::os::unix::fs::symlink("/nowhere/piece", &next).unwrap();
+        appender.append(&event(2)).expect("it is written");
+        std::fs::remove_file(next).unwrap();
+        appender.append(&event(3)).unwrap();
+        assert_eq!(all(&mut Cursor::at_start(&journal).unwrap()), [1, 2, 3]);
+    }
+
+    #[test]
+    fn h12_who_has_nothing_to_say_for_long_keeps_no_piece_from_being_deleted() {
+        let (_directory, journal) = journal(1);
+        let mut quiet = journal.appender();
+        quiet.append(&event(0)).unwrap();
+        (1..20).for_each(|n| journal.append(&event(n)).unwrap());
+        let open = std::fs::read_dir("/proc/self/fd").unwrap();
+        let open = open.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        let pieces: Vec<_> = open.filter(|path| path.starts_with(journal.directory())).collect();
+        assert_eq!(pieces, [Segments::of(journal.directory()).lock()]);
+        quiet.append(&event(20)).unwrap();
+        assert_eq!(all(&mut Cursor::at_start(&journal).unwrap()).last(), Some(&20));
+    }
+
+    #[test]
     fn h12_writers_at_the_same_time_lose_nothing() {
         // So that the follower is never so far behind that the oldest piece is gone.
         let (_directory, journal) = journal(20_000);

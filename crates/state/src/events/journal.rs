@@ -3,8 +3,8 @@
 //! An event is a line of JSON, appended in one write, so that those of several writers never mix. When
 //! the disk was full in the middle of one, the next writer ends the torn line first.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -52,7 +52,7 @@ impl Journal {
 
     /// For who appends often.
     pub fn appender(&self) -> Appender {
-        Appender { journal: self.clone(), open: None }
+        Appender { journal: self.clone(), end: None }
     }
 
     #[cfg(test)]
@@ -62,21 +62,22 @@ impl Journal {
     }
 }
 
-/// Appends to a journal, and keeps open what it needs for that.
+/// Appends to a journal, and remembers where its end is. It keeps no piece open: the journal deletes those, and
+/// who has nothing to say for long must not keep the room of one.
 #[derive(Debug)]
 pub struct Appender {
     journal: Journal,
-    open: Option<Piece>,
+    end: Option<End>,
 }
 
-/// The newest piece.
+/// Where events are appended.
 #[derive(Debug)]
-struct Piece {
+struct End {
     /// Held while somebody writes, by all of them, and alone by who ends a piece. Without it an event may be
     /// behind the end of a piece that is not read any more.
     lock: Option<File>,
+    /// Of the newest piece.
     number: u64,
-    file: File,
 }
 
 impl Appender {
@@ -94,40 +95,43 @@ impl Appender {
         // So that no piece is ended while somebody may still write to it. Who ends one waits for nobody,
         // and is waited for as long as it takes to make a file, once in megabytes. What is dropped on the
         // way out lets the others go on.
-        let mut piece = match self.open.take() {
-            Some(piece) => piece.locked(),
-            None => Piece::newest(&segments)?,
+        let mut end = match self.end.take() {
+            Some(end) => end.locked(),
+            None => End::find(&segments)?,
         };
-        if !piece.is_newest(&segments)? {
-            piece = Piece::newest(&segments)?;
-        }
-        let length = piece.append(event)?;
-        piece.take_turn(FlockOperation::Unlock);
-        if length >= *full && piece.take_turn(FlockOperation::NonBlockingLockExclusive) {
+        let mut piece = match end.piece(&segments)? {
+            Some(piece) => piece,
+            None => {
+                end = End::find(&segments)?;
+                open(&segments, end.number)?
+            }
+        };
+        let length = append(&mut piece, event)?;
+        end.take_turn(FlockOperation::Unlock);
+        if length >= *full && end.take_turn(FlockOperation::NonBlockingLockExclusive) {
             // It is written: whoever comes next tries again to begin another piece.
-            if open(&segments, piece.number + 1).is_ok() {
+            if open(&segments, end.number + 1).is_ok() {
                 let _ = segments.keep(KEPT);
             }
             return Ok(());
         }
-        self.open = Some(piece);
+        self.end = Some(end);
         Ok(())
     }
 }
 
-impl Piece {
-    fn newest(segments: &Segments) -> io::Result<Piece> {
+impl End {
+    fn find(segments: &Segments) -> io::Result<End> {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let lock = options.open(segments.lock()).ok();
         if let Some(lock) = &lock {
             let _ = rustix::fs::flock(lock, FlockOperation::LockShared);
         }
-        let number = segments.newest()?;
-        Ok(Piece { lock, number, file: open(segments, number)? })
+        Ok(End { lock, number: segments.newest()? })
     }
 
-    fn locked(self) -> Piece {
+    fn locked(self) -> End {
         self.take_turn(FlockOperation::LockShared);
         self
     }
@@ -136,31 +140,41 @@ impl Piece {
         self.lock.as_ref().is_some_and(|lock| rustix::fs::flock(lock, how).is_ok())
     }
 
-    /// Whether it is what others append to, too: there is no later one, and it was not deleted.
-    fn is_newest(&self, segments: &Segments) -> io::Result<bool> {
-        let links = rustix::fs::fstat(&self.file)?.st_nlink;
-        Ok(links > 0 && !segments.path(self.number + 1).try_exists()?)
-    }
-
-    /// How long it was.
-    fn append(&mut self, event: &Event) -> io::Result<u64> {
-        let length = self.file.metadata()?.len();
-        let mut line = Vec::with_capacity(512);
-        if length > 0 {
-            let mut last = [0];
-            self.file.read_exact_at(&mut last, length - 1)?;
-            if last != *b"\n" {
-                line.push(b'\n');
-            }
+    /// The piece, if it is what others append to, too: it is there, and there is no later one.
+    fn piece(&self, segments: &Segments) -> io::Result<Option<File>> {
+        if segments.path(self.number + 1).try_exists()? {
+            return Ok(None);
         }
-        serde_json::to_writer(&mut line, event)?;
-        line.push(b'\n');
-        self.file.write_all(&line)?;
-        Ok(length)
+        match options().open(segments.path(self.number)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
     }
 }
 
+/// How long the piece was.
+fn append(piece: &mut File, event: &Event) -> io::Result<u64> {
+    let length = piece.metadata()?.len();
+    let mut line = Vec::with_capacity(512);
+    if length > 0 {
+        let mut last = [0];
+        piece.read_exact_at(&mut last, length - 1)?;
+        if last != *b"\n" {
+            line.push(b'\n');
+        }
+    }
+    serde_json::to_writer(&mut line, event)?;
+    line.push(b'\n');
+    piece.write_all(&line)?;
+    Ok(length)
+}
+
 fn open(segments: &Segments, number: u64) -> io::Result<File> {
+    options().create(true).mode(0o600).open(segments.path(number))
+}
+
+fn options() -> OpenOptions {
     let mut options = File::options();
-    options.read(true).append(true).create(true).mode(0o600).open(segments.path(number))
+    options.read(true).append(true);
+    options
 }

@@ -131,13 +131,11 @@ pub(super) async fn export_there(
     // Before there is a file: there may be no such snapshot.
     let mut archive = daemon.export_snapshot(name).await?;
     let (target, mut out) = Target::of(output)?;
-    let written = async {
-        while let Some(piece) = archive.next().await? {
-            out.write_all(&piece)?;
-        }
-        Ok(out.flush()?)
-    };
-    written.await.map_err(|error| target.failed(error))?;
+    // What the daemon could not read is none of the file's.
+    while let Some(piece) = archive.next().await? {
+        out.write_all(&piece).map_err(|error| target.failed(error.into()))?;
+    }
+    out.flush().map_err(|error| target.failed(error.into()))?;
     target.finish()
 }
 
