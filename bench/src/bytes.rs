@@ -153,8 +153,6 @@ fn kernel(lab: &Lab) -> std::path::PathBuf {
 fn boot(lab: &Lab, arguments: &str) -> Child {
     let folder = lab.folder().display();
     let port = format!("socket,id=channel,path={folder}/port");
-    let arguments =
-        "console=ttyS0 quiet panic=-1 reboot=t no_timer_check tsc=reliable mitigations=off";
     Command::new("qemu-system-x86_64")
         .args(["-accel", "tcg,thread=multi", "-cpu", "max,-erms", "-smp", "1", "-m", "512M"])
         .args(["-M", "microvm,x-option-roms=off,rtc=on,acpi=on", "-display", "none"])
