@@ -5,9 +5,12 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::drive::ROUNDS;
 use super::*;
-use boxwood_wire::frame::{EXEC_PORT, MAIN_PORT};
+use boxwood_wire::frame::{self, EXEC_PORT, Kind, MAIN_PORT};
+use boxwood_wire::mux::Event;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
 /// A guest that answers each stream's bytes with themselves, in frames of standard output.
 async fn echo(mut socket: UnixStream) {
