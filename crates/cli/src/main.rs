@@ -53,7 +53,11 @@ Environment:
   BOXWOOD_STORE   where images, templates and the kernel are kept
   BOXWOOD_ACCEL   auto, kvm or tcg
   BOXWOOD_QEMU    the QEMU binary to use
-  BOXWOOD_KERNEL  the kernel image to use, with its modules in BOXWOOD_MODULES"
+  BOXWOOD_KERNEL  the kernel image to use, with its modules in BOXWOOD_MODULES
+
+With --host:
+  BOXWOOD_TOKEN_FILE  the file with the daemon's token
+  BOXWOOD_TLS_CA      the certificates to believe instead of the system's"
 )]
 struct Cli {
     /// Ask the daemon there: unix:///PATH, http://HOST:PORT or https://HOST:PORT
@@ -124,7 +128,12 @@ fn main() -> ExitCode {
         Verb::Warm(args) => return verbs::shim::run_warm(&args),
         Verb::Refill(args) => return verbs::shim::refill(&args),
         Verb::Completion(args) => verbs::completion::run(&args, &mut described()),
-        Verb::Serve(args) => verbs::serve::run(args),
+        Verb::Serve(args) => match cli.host.filter(|_| host_was_given()) {
+            Some(_) => Err(anyhow::anyhow!(
+                "serve is what others ask with --host; --socket and --tcp say where it listens"
+            )),
+            None => verbs::serve::run(args),
+        },
         verb => match cli.host {
             Some(host) => remote::run(host, verb),
             None => local(verb),
@@ -138,6 +147,11 @@ fn main() -> ExitCode {
             ExitCode::from(REFUSED)
         }
     }
+}
+
+/// Whether a host was named here, and not by the environment.
+fn host_was_given() -> bool {
+    std::env::args_os().any(|word| word.to_string_lossy().split('=').next() == Some("--host"))
 }
 
 /// The whole command line, with everything that each verb takes.
@@ -228,7 +242,8 @@ fn usage(error: &clap::Error) -> ExitCode {
     let what: Vec<&str> =
         text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
     let what = what.join(" ");
-    let verb = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
+    let known = described();
+    let verb = std::env::args().skip(1).find(|word| known.find_subcommand(word).is_some());
     let verb = verb.map(|verb| format!(" {verb}")).unwrap_or_default();
     let help = if error.kind() == ErrorKind::InvalidSubcommand { String::new() } else { verb };
     tell!("{}; see 'boxwood{help} --help'", what.trim_start_matches("error: "));
@@ -260,10 +275,26 @@ async fn for_each<F>(names: &[String], mut work: F) -> anyhow::Result<ExitCode>
 where
     F: AsyncFnMut(&str) -> anyhow::Result<()>,
 {
+    for_each_found(names, async |name| work(name).await.map(|()| Found::Yes)).await
+}
+
+/// Whether there was what was named.
+enum Found {
+    Yes,
+    /// It was not there, and need not be: that is told.
+    No(anyhow::Error),
+}
+
+/// The same for what need not be there: its name is not printed, and it makes nothing fail.
+async fn for_each_found<F>(names: &[String], mut work: F) -> anyhow::Result<ExitCode>
+where
+    F: AsyncFnMut(&str) -> anyhow::Result<Found>,
+{
     let mut code = ExitCode::SUCCESS;
     for name in names {
         match work(name).await {
-            Ok(()) => say!("{name}")?,
+            Ok(Found::Yes) => say!("{name}")?,
+            Ok(Found::No(why)) => complain(&why),
             Err(error) => {
                 complain(&error);
                 code = ExitCode::from(REFUSED);

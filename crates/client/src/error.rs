@@ -27,6 +27,14 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A token would be read by others.
+    #[error("the token file {path} is not used: {why}")]
+    Exposed {
+        /// The file.
+        path: String,
+        /// Why.
+        why: &'static str,
+    },
     /// The connection broke.
     #[error("the connection to the daemon at {host} broke")]
     Broken {

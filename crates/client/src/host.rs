@@ -1,7 +1,10 @@
 //! Where a daemon is: `unix://PATH`, `http://HOST:PORT`, `https://HOST:PORT`; and how it is reached.
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -85,6 +88,18 @@ impl Host {
         }
     }
 
+    /// Whether nobody on the way reads what is sent.
+    fn is_private(&self) -> bool {
+        match self {
+            Host::Unix(_) | Host::Https(_) => true,
+            Host::Http(address) => {
+                let name = address.rsplit_once(':').map_or(&**address, |(name, _)| name);
+                let name = name.trim_start_matches('[').trim_end_matches(']');
+                name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+            }
+        }
+    }
+
     /// A connection.
     pub(crate) async fn connect(&self, secrets: &Secrets) -> Result<Box<dyn Wire>, Error> {
         let unreachable = |source| Error::Unreachable { host: self.to_string(), source };
@@ -112,12 +127,21 @@ async fn tcp(address: &str) -> io::Result<TcpStream> {
 }
 
 impl Secrets {
-    /// The token, if there is one.
-    pub(crate) fn token(&self) -> Result<Option<String>, Error> {
+    /// The token for this host, if there is one. It is shown to nobody else.
+    pub(crate) fn token(&self, host: &Host) -> Result<Option<String>, Error> {
         let Some(path) = &self.token_file else { return Ok(None) };
-        let failed =
-            |source| Error::Secret { what: "the token", path: path.display().to_string(), source };
-        let text = std::fs::read_to_string(path).map_err(failed)?;
+        let shown = || path.display().to_string();
+        let failed = |source| Error::Secret { what: "the token", path: shown(), source };
+        let exposed = |why| Err(Error::Exposed { path: shown(), why });
+        if !host.is_private() {
+            return exposed("it would go over the network in the clear; use https://");
+        }
+        let mut file = File::open(path).map_err(failed)?;
+        if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
+            return exposed("others can use it; run 'chmod 600' on it");
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(failed)?;
         Ok(Some(text.trim_end_matches('\n').to_owned()))
     }
 
@@ -146,6 +170,30 @@ impl Secrets {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_goes_to_nobody_on_the_way_and_lies_open_to_nobody() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "secret\n").unwrap();
+        let secrets = Secrets { token_file: Some(file.path().to_owned()), ca_file: None };
+        for (host, shown) in [
+            ("unix:///run/boxwood.sock", true),
+            ("http://127.0.0.1:1", true),
+            ("http://[::1]:1", true),
+            ("http://localhost:1", true),
+            ("https://box.example:1", true),
+            ("http://box.example:1", false),
+            ("http://10.0.0.1:1", false),
+            ("http://127.0.0.1.example:1", false),
+        ] {
+            let token = secrets.token(&host.parse().unwrap());
+            assert_eq!(token.ok().flatten().as_deref(), shown.then_some("secret"), "{host}");
+        }
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(file.path(), open).unwrap();
+        let error = secrets.token(&Host::Unix("/run/x".into())).unwrap_err().to_string();
+        assert!(error.contains("chmod 600"), "{error}");
+    }
 
     #[test]
     fn h13_a_host_is_a_socket_or_an_address_with_a_port() {

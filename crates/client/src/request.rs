@@ -86,7 +86,7 @@ impl Client {
         let authority = HeaderValue::from_str(self.host.authority());
         let headers = request.headers_mut();
         headers.insert(header::HOST, authority.map_err(|_| self.protocol())?);
-        if let Some(token) = self.secrets.token()? {
+        if let Some(token) = self.secrets.token(&self.host)? {
             let bearer = HeaderValue::from_str(&format!("Bearer {token}"));
             headers.insert(header::AUTHORIZATION, bearer.map_err(|_| self.protocol())?);
         }

@@ -316,6 +316,10 @@ impl Connection {
     /// Says the last on a session's stream: its end. A peer that aborts the stream instead of closing it may not
     /// have read so far, and is told once more, beside it.
     pub(crate) fn reply_last(&mut self, id: StreamId, end: ProcessReply) {
+        if !self.mux.is_open(id) {
+            // It was aborted a moment ago, and that is not dealt with yet.
+            return self.report(&ControlReply::SessionEnded { stream: id, end });
+        }
         self.reply(id, &end);
         self.told.insert(id, end);
         self.finish(id);

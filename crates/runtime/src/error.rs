@@ -164,8 +164,8 @@ pub enum Error {
     },
     /// The shim is there and does not answer in time, so nobody knows what it does.
     #[error(
-        "box {} did not answer within {} s: nothing of it was touched; look at its shim (pid {}) \
-         and its QEMU (pid {}), which may be stopped",
+        "box {} did not answer within {} s: nothing was killed or removed, and it may still do this when it \
+         goes on; look at its shim (pid {}) and its QEMU (pid {}), which may be stopped",
         id.short(), within.as_secs(), pid(*shim), pid(*vmm)
     )]
     NoAnswer {

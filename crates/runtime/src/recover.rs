@@ -49,6 +49,7 @@ impl Runtime {
             let _alone = self.home.pool_lock()?;
             self.home.sweep_pool()?;
         }
+        self.home.sweep_unsaid_failures();
         Ok(self.home.sweep()?)
     }
 

@@ -25,7 +25,11 @@ impl Runtime {
         let running = |state| Error::WrongState {
             id: listed.spec.id.clone(),
             state,
-            hint: "it is running already",
+            hint: match state {
+                BoxState::Paused => "'boxwood unpause' lets it go on",
+                BoxState::Stopping => "try again when it has ended",
+                _ => "it is running already",
+            },
         };
         if listed.record.state.is_live() {
             return Err(running(listed.record.state));

@@ -370,12 +370,11 @@ impl Home {
         }
         // Only when it is empty.
         let _ = fs::remove_dir(self.pool());
-        self.sweep_unsaid_failures();
         Ok(())
     }
 
     /// Removes what those have left who were killed while they said why the pool could not be filled.
-    fn sweep_unsaid_failures(&self) {
+    pub fn sweep_unsaid_failures(&self) {
         let entries = fs::read_dir(self.root()).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         for name in names.filter(|name| is_unsaid(name)) {
@@ -447,7 +446,7 @@ mod tests {
         for path in [&gone, &lives] {
             fs::write(path, "{").unwrap();
         }
-        home.sweep_pool().unwrap();
+        home.sweep_unsaid_failures();
         assert_eq!((gone.exists(), lives.exists()), (false, true));
     }
 

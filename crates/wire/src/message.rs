@@ -261,7 +261,7 @@ pub enum ControlReply {
         /// Why it can't be.
         fault: Option<String>,
     },
-    /// A session has ended that is detached, or whose stream was aborted.
+    /// A session has ended whose stream was aborted.
     SessionEnded {
         /// The stream that it has, or had.
         stream: StreamId,

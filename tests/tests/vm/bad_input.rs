@@ -114,8 +114,15 @@ fn h13_boxes_that_are_not_there_are_refused() {
         refused.prints(shown).explains(&["no such box: no-such-box"]);
         before.is_still(lab.home());
     }
-    lab.boxwood(["rm", "-f", "no-such-box"]).output().exits(0).quietly();
-    lab.refuses(lab.boxwood(["kill", "-s", "NOPE", "no-such-box"]), &["NOPE"]);
+    let removed = lab.boxwood(["rm", "-f", "no-such-box"]).output().exits(0);
+    removed.prints("").explains(&["no such box: no-such-box"]);
+    lab.refuses(
+        lab.boxwood(["kill", "-s", "NOPE", "no-such-box"]),
+        &["NOPE", "boxwood kill --help"],
+    );
+    let there = lab.boxwood(["--host", "unix:///none", "kill", "-s", "NOPE", "no-such-box"]);
+    lab.refuses(there, &["NOPE", "boxwood kill --help"]);
+    lab.refuses(lab.boxwood(["serve", "--host", "unix:///none"]), &["--socket"]);
     lab.refuses(lab.boxwood(["stop", "-t", "x", "no-such-box"]), &["x"]);
 }
 

@@ -38,6 +38,18 @@ fn g4_a_timeout_kills_the_whole_tree_and_is_told() {
 }
 
 #[test]
+fn h6_a_command_whose_supervisor_was_killed_has_an_end_that_nobody_knows() {
+    let lab = Lab::new();
+    lab.idle("web");
+    let run = lab.exec(["web", "sh", "-c", "echo begun; sleep 600"]).spawn();
+    run.says("begun\n");
+    let live = lab.live("web");
+    live.shim.signal(Signal::KILL).unwrap();
+    run.wait().exits(255).explains(&["not known", "boxwood inspect"]);
+    lab.remove("web");
+}
+
+#[test]
 fn g4_a_timeout_holds_without_a_client() {
     let lab = Lab::new();
     watched_box(&lab);

@@ -120,6 +120,14 @@ fn a_request_to_create_that_is_sent_again_makes_one_box() {
     let refused = daemon.ask("POST /v1/boxes", headers, other.as_bytes());
     refused.fails(409, "key_reused", &["job-7", "another request"]);
     assert_eq!(lab.boxes().len(), 1);
+    // What came of a start is told again, too.
+    let headers_of_failed = "Content-Type: application/json\r\nIdempotency-Key: job-8\r\n";
+    let failing = json!({"image": "busybox", "name": "failed", "command": ["nope"], "start": true});
+    for _ in 0..2 {
+        let asked = daemon.ask("POST /v1/boxes", headers_of_failed, failing.to_string().as_bytes());
+        asked.fails(409, "not_started", &["nope"]);
+    }
+    daemon.delete("/v1/boxes/failed").is(204);
     // With its box the key is forgotten.
     daemon.delete("/v1/boxes/web?force=true").is(204);
     daemon.ask("POST /v1/boxes", headers, other.as_bytes()).is(201);

@@ -33,6 +33,10 @@ fn h13_bad_requests_are_refused_with_one_line_and_change_nothing() {
         (r#"{"image":"busybox","stop_signal":"SIGNOTHING"}"#, &["invalid signal"]),
         (r#"{"image":"busybox","command":["a\u0000b"]}"#, &["no NUL"]),
         (r#"{"image":"busybox","labels":{"boxwood.x":""}}"#, &["boxwood."]),
+        (
+            r#"{"image":"busybox","health_check_disabled":true,"health_check_settings":{"retries":2}}"#,
+            &["disabled", "no settings"],
+        ),
     ];
     for (body, words) in bodies {
         let answer = daemon.ask("POST /v1/boxes", JSON, body.as_bytes());

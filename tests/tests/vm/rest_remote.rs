@@ -26,6 +26,8 @@ fn verbs_say_the_same_over_a_daemon() {
         .word();
     assert_eq!(lab.inspect("web", "{{.Id}}"), id);
     lab.logged("web", "err\n");
+    // What was wanted is so.
+    there(&lab, &daemon, &["start", "web"]).output().exits(0).prints("web\n");
     for args in [
         &["ps", "--format", "{{.ID}} {{.Image}} {{.Command}} {{.Names}} {{.State}} {{.Labels}}"][..],
         &["ps", "-aq", "--no-trunc"],

@@ -9,6 +9,7 @@ use boxwood_api::CreateExec;
 use boxwood_runtime::state::Client as Staying;
 use boxwood_runtime::state::control::{Reply, SessionEnd};
 use boxwood_runtime::{ExecRequest, FromShim, Listed, Session};
+use boxwood_types::ExitStatus;
 
 use crate::client::{Client, Input, Manner, Parting, Place, Screen, Timings, Whose};
 use crate::detach::{self, DetachKeys};
@@ -40,6 +41,7 @@ Exit codes:
   125        boxwood could not do it; the reason is on standard error
   126, 127   the command can't be executed, or was not found
   128+n      signal n ended the command
+  255        how it ended is not known: what supervised it has died
   otherwise  what the command returned")]
 pub(crate) struct Args {
     /// Run in the background and return when it has started
@@ -108,7 +110,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let place = Place::Here { runtime: &runtime, dir: &listed.dir };
         let client = Client { place, whose: Whose::Session };
         let parting = client.follow(reader, writer, &manner).await?;
-        conclude(listed.spec.id.short(), parting, &shown)
+        conclude(listed.spec.id.short(), parting, &shown, "its supervisor ended")
     })
 }
 
@@ -147,7 +149,7 @@ pub(crate) async fn remote(
     let (mut reader, mut writer) = daemon.start_exec(&id).await?;
     let client = Client { place: Place::There { daemon, name: &id }, whose: Whose::Session };
     match client.follow(&mut reader, &mut writer, &manner).await {
-        Ok(parting) => conclude(&name, parting, &shown),
+        Ok(parting) => conclude(&name, parting, &shown, "the daemon or the connection to it ended"),
         Err(error) => remote::known(Err(error)),
     }
 }
@@ -193,13 +195,24 @@ async fn until_started(listed: &Listed, session: Session) -> anyhow::Result<Exit
     let mut session = session;
     match session.reader.next().await? {
         Some(FromShim::Reply(Reply::SessionStarted { .. })) => Ok(ExitCode::SUCCESS),
-        Some(FromShim::Reply(last)) => conclude(listed.spec.id.short(), Parting::Told(last), ""),
-        _ => conclude(listed.spec.id.short(), Parting::HungUp, ""),
+        Some(FromShim::Reply(last)) => {
+            conclude(listed.spec.id.short(), Parting::Told(last), "", "")
+        }
+        _ => bail!(
+            "the supervisor of box {0} ended without a word; see 'boxwood inspect {0}'",
+            listed.spec.id.short()
+        ),
     }
 }
 
-/// The exit code of a command, and what there is to say about it.
-fn conclude(id: &str, parting: Parting, timed_out: &str) -> anyhow::Result<ExitCode> {
+/// The exit code of a command, and what there is to say about it: `timed_out` when its time was up, `hung_up`
+/// when nobody is left who could tell how it ended.
+fn conclude(
+    id: &str,
+    parting: Parting,
+    timed_out: &str,
+    hung_up: &str,
+) -> anyhow::Result<ExitCode> {
     let code = match parting {
         Parting::Told(Reply::SessionEnded { end }) => match end {
             SessionEnd::Exited { status } => status.shell_code(),
@@ -219,7 +232,8 @@ fn conclude(id: &str, parting: Parting, timed_out: &str) -> anyhow::Result<ExitC
             KILLED
         }
         Parting::Told(_) | Parting::HungUp => {
-            bail!("the shim of box {id} ended without a word; see 'boxwood inspect {id}'")
+            tell!("how it ended in box {id} is not known: {hung_up}; see 'boxwood inspect {id}'");
+            ExitStatus::Unknown.shell_code()
         }
         Parting::Detached => {
             tell!("detached; the command goes on in box {id}");

@@ -6,7 +6,7 @@ use boxwood_api::DeleteBox;
 use boxwood_runtime::state::StateError;
 use boxwood_runtime::{Error, Force, Runtime};
 
-use crate::{for_each, open_runtime, remote, wait_for};
+use crate::{Found, for_each_found, open_runtime, remote, wait_for};
 
 /// Remove boxes
 #[derive(Debug, clap::Args)]
@@ -28,11 +28,14 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = open_runtime()?;
     let force = if args.force { Force::Kill } else { Force::No };
-    wait_for(for_each(&args.boxes, async |name| match remove(&runtime, name, force).await {
-        Ok(()) => Ok(()),
-        Err(Error::State(StateError::NoSuchBox(_))) if args.force => Ok(()),
+    wait_for(for_each_found(&args.boxes, async |name| match remove(&runtime, name, force).await {
+        Ok(()) => Ok(Found::Yes),
+        Err(error @ Error::State(StateError::NoSuchBox(_))) if args.force => {
+            Ok(Found::No(error.into()))
+        }
         Err(Error::State(error)) if args.force && error.is_damage() => {
-            Ok(runtime.remove_damaged(name).await?)
+            runtime.remove_damaged(name).await?;
+            Ok(Found::Yes)
         }
         Err(error) => Err(error.into()),
     }))
@@ -48,9 +51,9 @@ pub(crate) async fn remote(
     daemon: &boxwood_client::Client,
 ) -> anyhow::Result<ExitCode> {
     let how = DeleteBox { force: args.force };
-    for_each(&args.boxes, async |name| match daemon.delete(name, &how).await {
-        Err(error) if args.force && remote::is_not_found(&error) => Ok(()),
-        other => Ok(other?),
+    for_each_found(&args.boxes, async |name| match daemon.delete(name, &how).await {
+        Err(error) if args.force && remote::is_not_found(&error) => Ok(Found::No(error.into())),
+        other => Ok(other.map(|()| Found::Yes)?),
     })
     .await
 }

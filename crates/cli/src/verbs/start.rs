@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use boxwood_api::ErrorKind;
 use boxwood_runtime::Error;
 use boxwood_runtime::state::{Client, ProcessSpec};
 use boxwood_types::BoxState;
@@ -119,8 +120,18 @@ pub(crate) async fn remote(
         }
         match daemon.start(name).await {
             Ok(()) => say!("{name}")?,
+            Err(error)
+                if error.kind() == Some(ErrorKind::WrongState) && runs(daemon, name).await =>
+            {
+                say!("{name}")?;
+            }
             Err(error) => code = remote::refused(error),
         }
     }
     Ok(code)
+}
+
+/// Whether what was wanted is so.
+async fn runs(daemon: &boxwood_client::Client, name: &str) -> bool {
+    daemon.get(name).await.is_ok_and(|info| info.state == BoxState::Running.to_string())
 }

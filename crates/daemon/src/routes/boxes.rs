@@ -85,8 +85,8 @@ pub(crate) async fn create(
             && let Some(made) = key.find(&app.runtime)?
         {
             let answer = Created { id: made.spec.id.to_string(), name: made.spec.name.to_string() };
-            if start && made.record.state == BoxState::Created {
-                start::again(&app.runtime, made.spec.id.as_str()).await?;
+            if start {
+                started_before(&app.runtime, made).await?;
             }
             return Ok(Json(answer).into_response());
         }
@@ -94,6 +94,15 @@ pub(crate) async fn create(
         Ok((StatusCode::CREATED, Json(answer)).into_response())
     })
     .await
+}
+
+/// What was made before and is to run: it is started if nobody has, and what came of that is told again.
+async fn started_before(runtime: &Runtime, made: Listed) -> Result<(), ApiError> {
+    match (made.record.state, made.record.exit) {
+        (BoxState::Created, _) => start::again(runtime, made.spec.id.as_str()).await,
+        (BoxState::Failed, Some(exit)) => Err(ApiError::not_started(convert::exit(&exit))),
+        _ => Ok(()),
+    }
 }
 
 async fn make(

@@ -15,6 +15,7 @@ pub(crate) mod spawn;
 pub(crate) mod stdio;
 pub(crate) mod terminal;
 pub(crate) mod user;
+mod width;
 
 use std::time::Instant;
 

@@ -18,18 +18,7 @@ use crate::connection::Connection;
 use crate::fault::{Fault, Step};
 use crate::poll::{Pipe, Poll, Source};
 use crate::session::terminal::{self, Terminal};
-
-/// What a pipe is made to hold once much has gone through it at once, in bytes. Of the 64 KiB that it holds
-/// before (pipe(7)) the one side is done within a fraction of a millisecond, and with each turn of the
-/// other an emulated CPU translates all of its addresses anew.
-pub(super) const LARGE: usize = 256 * 1024;
-/// What is much at once.
-const MUCH: usize = 32 * 1024;
-
-/// Makes a pipe large, if `fd` is one and may be. That it stays as it is does no harm.
-fn enlarge(fd: &OwnedFd) -> bool {
-    rustix::pipe::fcntl_setpipe_size(fd, LARGE).is_ok()
-}
+use crate::session::width::Width;
 
 /// Our ends and the child's ends of three pipes, made and watched before there is a child.
 pub(crate) struct Pipes {
@@ -193,8 +182,7 @@ pub(crate) struct Outlet {
     ready: bool,
     /// After the process has ended: how much of what it wrote is still in the pipe.
     owed: Option<usize>,
-    /// It was made large, or that was tried.
-    large: bool,
+    width: Width,
 }
 
 /// Where output goes.
@@ -219,12 +207,12 @@ pub(crate) enum Moved {
 
 impl Outlet {
     fn new(fd: OwnedFd, kind: Kind) -> Self {
-        Outlet { fd: Some(fd), kind, ready: false, owed: None, large: false }
+        Outlet { fd: Some(fd), kind, ready: false, owed: None, width: Width::default() }
     }
 
     /// One that nothing ever comes out of.
     fn none() -> Self {
-        Outlet { fd: None, kind: Kind::Stderr, ready: false, owed: None, large: false }
+        Outlet { fd: None, kind: Kind::Stderr, ready: false, owed: None, width: Width::default() }
     }
 
     fn settle(&mut self) {
@@ -275,9 +263,7 @@ impl Outlet {
         match moved {
             Ok(0) => self.fd = None,
             Ok(count) => {
-                if count >= MUCH && !std::mem::replace(&mut self.large, true) {
-                    enlarge(fd);
-                }
+                self.width.passed(fd, count);
                 self.owed = self.owed.map(|owed| owed - count);
                 self.close_if_paid();
                 return Ok(Moved::More);
@@ -298,13 +284,12 @@ pub(crate) struct Inlet {
     /// `None` once it is closed, by us or by the process.
     fd: Option<OwnedFd>,
     ready: bool,
-    /// It was made large, or that was tried.
-    large: bool,
+    width: Width,
 }
 
 impl Inlet {
     fn new(fd: OwnedFd) -> Self {
-        Inlet { fd: Some(fd), ready: true, large: false }
+        Inlet { fd: Some(fd), ready: true, width: Width::default() }
     }
 
     /// Whether it may take something. Input that nobody reads any more is taken and dropped.
@@ -322,12 +307,13 @@ impl Inlet {
         loop {
             let Some(fd) = &self.fd else { return Ok(bytes.len()) };
             match rustix::io::write(fd, bytes) {
-                Ok(count) => return Ok(count),
+                Ok(count) => {
+                    self.width.passed(fd, count);
+                    return Ok(count);
+                }
                 Err(Errno::AGAIN) => {
-                    if std::mem::replace(&mut self.large, true) || !enlarge(fd) {
-                        self.ready = false;
-                        return Ok(0);
-                    }
+                    self.ready = false;
+                    return Ok(0);
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::PIPE) => self.close(),
