@@ -1,5 +1,7 @@
 //! `--format`: Go templates, JSON, and the tables people see without it.
 
+mod functions;
+
 use crate::out::say;
 use anyhow::{Context, anyhow};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -99,6 +101,10 @@ impl Parsed {
             .missing_key(missing)
             .func("json", functions::json)
             .func("join", functions::join)
+            .func("split", functions::split)
+            .func("pad", functions::pad)
+            .func("truncate", functions::truncate)
+            .func("title", functions::title)
             .func("lower", functions::lower)
             .func("upper", functions::upper)
             .func("label", functions::label)
@@ -138,70 +144,6 @@ fn methods(text: &str) -> String {
             None => part.to_owned(),
         })
         .collect()
-}
-
-/// What Docker lets templates call besides Go's own functions.
-mod functions {
-    use gotmpl::{Result, TemplateError, Value};
-
-    pub(super) fn json(arguments: &[Value]) -> Result<Value> {
-        match arguments {
-            [value] => Ok(Value::String(plain(value).to_string().into())),
-            _ => Err(wrong("json", 1, arguments)),
-        }
-    }
-
-    pub(super) fn join(arguments: &[Value]) -> Result<Value> {
-        let [Value::List(items), Value::String(between)] = arguments else {
-            return Err(wrong("join", 2, arguments));
-        };
-        let texts: Vec<String> = items.iter().map(ToString::to_string).collect();
-        Ok(Value::String(texts.join(between).into()))
-    }
-
-    /// The value of a label in the list that Docker makes of them; nothing if it is not there.
-    pub(super) fn label(arguments: &[Value]) -> Result<Value> {
-        let [Value::String(labels), Value::String(name)] = arguments else {
-            return Err(wrong("Label", 1, arguments));
-        };
-        let mut pairs = labels.split(',').filter_map(|pair| pair.split_once('='));
-        let found = pairs.find(|(other, _)| *other == &**name);
-        Ok(Value::String(found.map_or("", |(_, value)| value).into()))
-    }
-
-    pub(super) fn lower(arguments: &[Value]) -> Result<Value> {
-        changed("lower", arguments, str::to_lowercase)
-    }
-
-    pub(super) fn upper(arguments: &[Value]) -> Result<Value> {
-        changed("upper", arguments, str::to_uppercase)
-    }
-
-    fn changed(name: &str, arguments: &[Value], how: fn(&str) -> String) -> Result<Value> {
-        match arguments {
-            [Value::String(text)] => Ok(Value::String(how(text).into())),
-            _ => Err(wrong(name, 1, arguments)),
-        }
-    }
-
-    fn wrong(name: &str, expected: usize, arguments: &[Value]) -> TemplateError {
-        TemplateError::ArgCount { name: name.to_owned(), expected, got: arguments.len() }
-    }
-
-    fn plain(value: &Value) -> serde_json::Value {
-        match value {
-            Value::Nil | Value::Function(_) => serde_json::Value::Null,
-            Value::Bool(truth) => (*truth).into(),
-            Value::Int(number) => (*number).into(),
-            Value::Uint(number) => (*number).into(),
-            Value::Float(number) => (*number).into(),
-            Value::String(text) => text.as_ref().into(),
-            Value::List(items) => items.iter().map(plain).collect(),
-            Value::Map(map) => {
-                map.iter().map(|(key, value)| (key.to_string(), plain(value))).collect()
-            }
-        }
-    }
 }
 
 fn print_aligned(
@@ -256,6 +198,16 @@ mod tests {
         assert_eq!(execute("{{range .Args}}{{.}};{{end}}", &value).unwrap(), "a;b;");
         assert_eq!(execute("{{json .Args}}", &value).unwrap(), r#"["a","b"]"#);
         assert_eq!(execute(r#"{{join .Args "-" | upper}}"#, &value).unwrap(), "A-B");
+        for (template, expected) in [
+            (r#"{{range split "a/b/c" "/"}}{{.}};{{end}}"#, "a;b;c;"),
+            (r#"{{len (split "" ",")}}"#, "1"),
+            (r#"{{title "a box-full of wood"}}"#, "A Box-Full Of Wood"),
+            (r#"[{{pad "x" 2 1}}{{pad "" 2 1}}]"#, "[  x ]"),
+            (r#"{{truncate "häuser" 2}}{{truncate "x" 9}}"#, "häx"),
+        ] {
+            assert_eq!(execute(template, &value).unwrap(), expected, "{template}");
+        }
+        assert!(execute(r#"{{split "a"}}"#, &value).is_err());
         assert!(execute("{{.State", &value).is_err());
     }
 

@@ -1,6 +1,6 @@
 //! Telling the truth about boxes whose shim has gone (contract H6).
 
-use boxwood_state::events::Action;
+use boxwood_state::events::{Action, Cursor};
 use boxwood_state::metrics::Counter;
 use boxwood_state::{AfterExit, BoxDir, BoxSpec, Client, Record, StateError, clock};
 use boxwood_types::{BoxState, ExitStatus};
@@ -99,11 +99,33 @@ impl Runtime {
             Err(error) if error.is_for_want_of_room() => Ok(Some(corrected)),
             Err(error) => Err(error.into()),
             Ok(()) => {
-                count_vanished(dir, &record);
-                self.announce_lost(&record, &spec);
+                if !self.was_told(&record, &spec) {
+                    count_vanished(dir, &record);
+                    self.announce_lost(&record, &spec);
+                }
                 Ok(Some(corrected))
             }
         }
+    }
+
+    /// Whether its end was told by one who could not write it down, as on a full disk.
+    fn was_told(&self, record: &Record, spec: &BoxSpec) -> bool {
+        let ran = matches!(record.state, BoxState::Running | BoxState::Paused | BoxState::Stopping);
+        let (true, Some(started)) = (ran, record.started) else { return false };
+        let told = || {
+            let mut events = Cursor::at_start(&self.home.journal()?)?;
+            while let Some(event) = events.next_about(spec.id.as_str())? {
+                if event.actor.id == spec.id.as_str()
+                    && event.action == "die"
+                    && event.time_nano >= started.0
+                {
+                    return Ok(true);
+                }
+            }
+            Ok::<_, StateError>(false)
+        };
+        // An end that is told twice is better than one that nobody hears of.
+        told().unwrap_or(false)
     }
 
     /// It has died, and nobody told.

@@ -236,6 +236,10 @@ fn h6_a_full_disk_tears_no_record_and_all_works_again_when_there_is_room() {
     assert_eq!(lab.inspect("web", end), "exited 255 false");
     std::fs::remove_file(lab.home().join("ballast")).unwrap();
     lab.boxwood(["start", "web", "idle"]).output().exits(0);
+    // It was told at once, and is not told again by who finds that it is over.
+    let format = "{{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}";
+    let dies = ["events", "--since", "1h", "--until", "0s", "-f", "event=die", "--format", format];
+    drop(lab.boxwood(dies).output().exits(0).prints("web 143\n"));
     let again = [lab.live("web"), lab.live("idle")];
     lab.boxwood(["stop", "web", "idle"]).output().exits(0);
     assert_eq!(lab.inspect("web", end), "exited 143 true");

@@ -67,7 +67,8 @@ fn verbs_say_the_same_over_a_daemon() {
     say(&["stop", "-t", "0", "www"]).exits(0).prints("www\n");
     say(&["rm", "www"]).exits(0).prints("www\n");
     say(&["rm", "www"]).refused(&["no such box: www"]);
-    say(&["rm", "-f", "www"]).exits(0).prints("www\n");
+    let removed = say(&["rm", "-f", "www"]).exits(0);
+    removed.prints("").complains("boxwood: no such box: www\n");
     say(&["inspect", "www"]).exits(125).complains("boxwood: no such box: www\n");
     for verb in [&["setup"][..], &["doctor"]] {
         say(verb).refused(&["without --host"]);

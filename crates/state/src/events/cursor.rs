@@ -66,10 +66,22 @@ impl Cursor {
     /// # Errors
     /// When the journal can't be read.
     pub fn next_event(&mut self) -> Result<Option<Event>, StateError> {
+        self.next_about("")
+    }
+
+    /// The next event in whose line this text is. The others are not even understood, which is what takes time.
+    ///
+    /// # Errors
+    /// When the journal can't be read.
+    pub fn next_about(&mut self, text: &str) -> Result<Option<Event>, StateError> {
         let directory = self.journal.directory().to_owned();
         loop {
             while let Some(line) = self.next_line() {
-                if let Ok(event) = serde_json::from_slice(&line) {
+                if let Some(event) = std::str::from_utf8(&line)
+                    .ok()
+                    .filter(|line| line.contains(text))
+                    .and_then(|line| serde_json::from_str(line).ok())
+                {
                     return Ok(Some(event));
                 }
             }
