@@ -19,7 +19,7 @@ pub enum MuxError {
     /// A stream was opened by the side that may not, with a wrong id, or twice.
     #[error("stream {0} can't be opened")]
     Opening(StreamId),
-    /// More streams than [`Limits::streams`].
+    /// More streams than [`Limits::streams`](super::Limits::streams).
     #[error("more than {0} streams")]
     TooManyStreams(usize),
     /// More data than the window allows.
