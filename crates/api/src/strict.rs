@@ -95,7 +95,7 @@ pub(crate) fn labels() -> Schema {
         let text = ObjectBuilder::new().schema_type(SchemaType::new(Type::String));
         Schema::Object(text.pattern(Some(pattern)).build())
     };
-    let labels = ObjectBuilder::new().property_names(Some(text("^[^\\x00]+$")));
+    let labels = ObjectBuilder::new().property_names(Some(text("^(?!boxwood\\.)[^\\x00]+$")));
     Schema::Object(labels.additional_properties(Some(text("^[^\\x00]*$"))).build())
 }
 

@@ -8,9 +8,11 @@ use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use boxwood_api::{BoxState, ErrorBody, ErrorKind};
 use http::{Method, StatusCode, Uri};
+use serde_json::{Value, json};
 use utoipa::OpenApi as _;
+use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response, Schema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -121,6 +123,9 @@ fn complete(mut document: OpenApi) -> OpenApi {
         .build();
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("token", SecurityScheme::Http(bearer));
+    let asked = &mut components.schemas;
+    exclude(asked.get_mut("CreateBox"), &[disabled_and_set(), removed_and_restarted()]);
+    exclude(asked.get_mut("UpdateBox"), &[disabled_and_set()]);
     document.security =
         Some(vec![SecurityRequirement::default(), SecurityRequirement::new("token", [""; 0])]);
     let other = Response::builder()
@@ -135,6 +140,32 @@ fn complete(mut document: OpenApi) -> OpenApi {
         }
     }
     document
+}
+
+/// Says what an object is not: what no derived schema has a word for.
+fn exclude(schema: Option<&mut RefOr<Schema>>, what: &[Value]) {
+    let Some(RefOr::T(Schema::Object(object))) = schema else { panic!("no such object") };
+    object.extensions = Some(Extensions::from_iter([("not", json!({ "anyOf": what }))]));
+}
+
+fn disabled_and_set() -> Value {
+    json!({
+        "required": ["health_check_disabled", "health_check_settings"],
+        "properties": {
+            "health_check_disabled": { "const": true },
+            "health_check_settings": { "type": "object" }
+        }
+    })
+}
+
+fn removed_and_restarted() -> Value {
+    json!({
+        "required": ["auto_remove", "restart_policy"],
+        "properties": {
+            "auto_remove": { "const": true },
+            "restart_policy": { "type": "string", "not": { "const": "no" } }
+        }
+    })
 }
 
 #[cfg(test)]

@@ -73,12 +73,12 @@ fn log_policy(size: Option<u64>, files: Option<u32>) -> Result<LogPolicy, ApiErr
 }
 
 fn health(disabled: bool, asked: Option<HealthCheck>) -> Result<HealthWishes, ApiError> {
-    let asked = asked.unwrap_or_default();
-    if disabled && asked != HealthCheck::default() {
+    if disabled && asked.is_some() {
         return Err(ApiError::bad(
             "a health check that is disabled has no settings: leave them out",
         ));
     }
+    let asked = asked.unwrap_or_default();
     let time = |ms: Option<u64>| match ms {
         Some(0) => Err(ApiError::bad("a time of a health check is at least 1 ms")),
         ms => ms.map(milliseconds).transpose(),
