@@ -20,6 +20,8 @@ const MAX_LIST: usize = 256 * 1024;
 /// All sessions' cgroups.
 pub(crate) struct Cgroups {
     folder: OwnedFd,
+    /// See [`open_procs`].
+    _procs: OwnedFd,
     made: u64,
     /// Those whose session has ended and in which something went on.
     left: Vec<u64>,
@@ -29,12 +31,15 @@ pub(crate) struct Cgroups {
 pub(crate) struct Cgroup {
     number: u64,
     folder: OwnedFd,
+    /// See [`open_procs`].
+    _procs: OwnedFd,
 }
 
 impl Cgroups {
     /// In this directory of the cgroup file system.
-    pub(crate) fn new(folder: OwnedFd) -> Self {
-        Cgroups { folder, made: 0, left: Vec::new() }
+    pub(crate) fn new(folder: OwnedFd) -> Result<Self, Fault> {
+        let procs = open_procs(folder.as_fd())?;
+        Ok(Cgroups { folder, _procs: procs, made: 0, left: Vec::new() })
     }
 
     /// The directory that they are in.
@@ -55,7 +60,8 @@ impl Cgroups {
         let opened =
             made.and_then(|()| rustix::fs::openat(&self.folder, &name, flags, Mode::empty()));
         let folder = opened.step("create the cgroup of a session")?;
-        Ok(Cgroup { number: self.made, folder })
+        let procs = open_procs(folder.as_fd())?;
+        Ok(Cgroup { number: self.made, folder, _procs: procs })
     }
 
     /// Takes one back whose session has ended.
@@ -70,6 +76,14 @@ impl Cgroups {
             self.left.insert(0, number);
         }
     }
+}
+
+/// A descriptor of this cgroup's `cgroup.procs`, which is kept open so that the kernel keeps its inode: it
+/// looks at that for each process that is cloned into the cgroup or one below, and would make and forget it
+/// each time.
+pub(crate) fn open_procs(cgroup: BorrowedFd<'_>) -> Result<OwnedFd, Fault> {
+    rustix::fs::openat(cgroup, c"cgroup.procs", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .step("open cgroup.procs of a cgroup")
 }
 
 fn name(number: u64) -> String {

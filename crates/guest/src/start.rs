@@ -7,6 +7,7 @@ use boxwood_wire::message::{AdoptMain, Leaving, MainRequest, ProcessReply, Start
 use boxwood_wire::mux::StreamId;
 use boxwood_wire::preface::GuestWord;
 
+use crate::boot::warm::warm_stacks;
 use crate::fault::Fault;
 use crate::greeting;
 use crate::guest::{Guest, MAIN_SLOT, Machine, Main};
@@ -86,18 +87,22 @@ impl Guest {
 
     /// Mounts the root file system before the freeze of a template that is kept for one image.
     pub(crate) fn mount_ahead(&mut self, warm: &[Vec<u8>]) -> Result<(), Fault> {
+        let word = match self.try_mount_ahead(warm) {
+            Ok(()) => GuestWord::Idle,
+            Err(fault) => greeting::failed(greeting::NO_EPOCH, &fault),
+        };
+        self.say(&word)
+    }
+
+    fn try_mount_ahead(&mut self, warm: &[Vec<u8>]) -> Result<(), Fault> {
         let machine = &self.machine;
         // What becomes of the disk is not known yet, so it is treated as one that is kept.
-        let mounted = Root::assemble(&machine.disks, &machine.prepared, Leaving::Flush)
-            .and_then(|root| root.settle().map(|()| root));
-        match mounted {
-            Ok(root) => {
-                root.warm(warm, &mut self.scratch);
-                self.root = Some(root);
-                self.say(&GuestWord::Idle)
-            }
-            Err(fault) => self.say(&greeting::failed(greeting::NO_EPOCH, &fault)),
-        }
+        let root = Root::assemble(&machine.disks, &machine.prepared, Leaving::Flush)?;
+        root.settle()?;
+        root.warm(warm, &mut self.scratch);
+        self.root = Some(root);
+        warm_stacks()?;
+        self.reap()
     }
 
     fn try_main(&mut self, id: StreamId, request: &StartMain) -> Result<Session, ProcessReply> {

@@ -46,15 +46,17 @@ const RAM_PATH: &str = "/proc/boxwood-ram";
 /// guest that measures its clock on a busy host may hang for ever; `no_timer_check` for the same
 /// reason: the kernel panics if the timer does not tick while it looks. And `tsc=reliable`, because
 /// the kernel's watchdog, put off by a busy host, takes a good clock for a bad one: what is left then
-/// ticks 250 times a second, in an idle guest, too.
-const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t no_timer_check tsc=reliable";
+/// ticks 250 times a second, in an idle guest, too. `nowatchdog`, because what looks for processors that are
+/// stuck wakes each guest every 4 s, and takes one for stuck that was paused: the host asks the guest instead.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t no_timer_check \
+     tsc=reliable nowatchdog";
 /// The same for an emulated CPU. It does not speculate, so the guest's mitigations cost time and
 /// protect nothing, and zeroing every page that is allocated is work that emulation multiplies. So are the
 /// hooks of AppArmor and TOMOYO, which have no policy in a box and are asked at every file and program all the
 /// same, and pressure figures that are kept at every switch: without the three of them a first command takes 5 %
 /// less code.
 const EMULATED_KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t no_timer_check \
-     tsc=reliable mitigations=off init_on_alloc=0 psi=0 lsm=landlock,lockdown,yama,integrity,bpf";
+     tsc=reliable nowatchdog mitigations=off init_on_alloc=0 psi=0 lsm=landlock,lockdown,yama,integrity,bpf";
 
 /// Everything that QEMU can emulate, but for the promise that `rep movsb` is fast (ERMS): emulated, it
 /// moves byte by byte, and kernels and C libraries that believe in it copy and clear several times

@@ -46,14 +46,20 @@ pub(crate) fn interval_timer() -> Result<(), Fault> {
 /// more of each zone free, for the sake of huge pages (`Documentation/admin-guide/sysctl/vm.rst`,
 /// `watermark_boost_factor`). A small box has less than that altogether: its processes are killed in
 /// vain, and PID 1 finds no memory when nobody else is left.
+///
+/// And keeps the kernel from looking twice a second whether there is something to compact, for the same huge
+/// pages (`compaction_proactiveness`): each idle box would wake for it.
 pub(crate) fn memory() -> Result<(), Fault> {
-    match fs::write("/proc/sys/vm/watermark_boost_factor", "0") {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).step("have no memory kept for huge pages")
+    for name in ["watermark_boost_factor", "compaction_proactiveness"] {
+        match fs::write(format!("/proc/sys/vm/{name}"), "0") {
+            // Kernels before 5.0 and 5.9 do neither.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).step_with(|| format!("set vm.{name} to 0"));
+            }
+            _ => {}
         }
-        // Kernels before 5.0 keep none.
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Goes before the box's processes. Not while it boots: then it would go before the kernel's own threads,

@@ -13,12 +13,12 @@
 
 use std::ffi::CStr;
 use std::fs::{self, File};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, makedev};
 use rustix::mount::{MountFlags, mount, mount_bind};
 
-use crate::cgroup::Cgroups;
+use crate::cgroup::{Cgroups, open_procs};
 use crate::fault::{Fault, Step};
 use crate::rebirth::IdentityFiles;
 
@@ -34,6 +34,8 @@ pub(crate) struct Prepared {
     pub(crate) main_cgroup: OwnedFd,
     /// Its `cgroup.kill`.
     pub(crate) main_kill: OwnedFd,
+    /// Its `cgroup.procs`, see [`open_procs`](crate::cgroup::open_procs).
+    pub(crate) _main_procs: OwnedFd,
     /// Where sessions get theirs.
     pub(crate) cgroups: Cgroups,
     /// The directory of the box's terminals.
@@ -103,18 +105,20 @@ pub(crate) fn prepare() -> Result<(Prepared, IdentityFiles), Fault> {
     mount_bind("/run/boot_id", "/run/proc/sys/kernel/random/boot_id")
         .step("bind a file over /proc/sys/kernel/random/boot_id")?;
     fs::create_dir("/run/sys/fs/cgroup/main").step("create the cgroup of main")?;
+    let main_cgroup = open_folder("/run/sys/fs/cgroup/main")?;
     let prepared = Prepared {
         proc: open_folder("/run/proc")?,
         sys: open_folder("/run/sys")?,
         dev: open_folder("/run/dev")?,
-        main_cgroup: open_folder("/run/sys/fs/cgroup/main")?,
+        _main_procs: open_procs(main_cgroup.as_fd())?,
+        main_cgroup,
         main_kill: rustix::fs::open(
             "/run/sys/fs/cgroup/main/cgroup.kill",
             OFlags::WRONLY | OFlags::CLOEXEC,
             Mode::empty(),
         )
         .step("open cgroup.kill of main")?,
-        cgroups: Cgroups::new(open_folder("/run/sys/fs/cgroup")?),
+        cgroups: Cgroups::new(open_folder("/run/sys/fs/cgroup")?)?,
         terminals: open_folder("/run/dev/pts")?,
     };
     Ok((prepared, files))
