@@ -50,11 +50,12 @@ fn h13_flags_that_make_no_sense_are_refused() {
         let run = lab.exec(["--timeout", timeout, "web", "true"]);
         lab.refuses(run, &["--timeout", "above 0"]);
     }
-    for keys in ["", "ctrl-", "ctrl-p ctrl-q", "ab", "ctrl-p,"] {
+    for keys in ["del", "ctrl-", "ctrl-p ctrl-q", "ab", "ctrl-p,"] {
         lab.refuses(lab.exec(["--detach-keys", keys, "web", "true"]), &["detach keys"]);
     }
     lab.refuses(lab.exec(["-w", "srv", "web", "true"]), &["'srv'", "absolute"]);
     lab.refuses(lab.exec(["-e", "=x", "web", "true"]), &["=x"]);
+    lab.refuses(lab.exec(["-e", "", "web", "true"]), &["environment variable"]);
     lab.refuses(lab.exec(["--env-file", "/nonexistent", "web", "true"]), &["/nonexistent"]);
     let file = lab.folder().join("env");
     std::fs::write(&file, b"A=1\nB=\0\n").unwrap();
