@@ -25,6 +25,66 @@ fn g7_a_command_that_cannot_be_run_returns_126_or_127() {
 }
 
 #[test]
+fn g7_what_a_command_needs_to_run_is_named_when_it_is_not_there() {
+    let lab = Lab::new();
+    lab.idle("web");
+    let put = |path: &str, content: &[u8]| {
+        let script = format!("mkdir -p /tools && cat > {path} && chmod +x {path}");
+        let run = lab.exec(["-i", "web", "sh", "-c", &script]).stdin(content);
+        run.output().exits(0).quietly();
+    };
+    put("/script", b"#! /no/such/sh -e\n");
+    put("/chain", b"#!/script\n");
+    put("/tools/dos", b"#!/bin/sh\r\necho hi\r\n");
+    put("/dynamic", &dynamic("/lib/ld-none.so.2"));
+    put("/tools/fine", b"#!/bin/sh\necho fine\n");
+    for (command, missing) in [
+        ("/script", "\"/no/such/sh\""),
+        ("/chain", "\"/no/such/sh\""),
+        ("dos", "\"/bin/sh\\r\""),
+        ("/dynamic", "\"/lib/ld-none.so.2\""),
+    ] {
+        let run = lab.exec(["-e", "PATH=/tools:/bin", "web", command]).output();
+        run.exits(127).prints("").explains(&[command, "interpreter", missing]);
+    }
+    // From its own directory, too; and what is not there itself has none.
+    let beside = lab.exec(["-w", "/tools", "web", "./dos"]).output();
+    beside.exits(127).prints("").explains(&["./dos", "interpreter"]);
+    lab.exec(["-w", "/tools", "web", "./fine"]).output().exits(0).prints("fine\n");
+    lab.exec(["web", "ln", "-s", "/nowhere", "/dangling"]).output().exits(0);
+    let dangling = lab.exec(["web", "/dangling"]).output().exits(127);
+    assert!(!dangling.complaint().contains("interpreter"), "{dangling:?}");
+    still_runs(&lab);
+}
+
+/// The least that Linux takes for a dynamic program: an ELF header, and one segment that names its linker.
+fn dynamic(linker: &str) -> Vec<u8> {
+    let linker = [linker.as_bytes(), b"\0"].concat();
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    for half in [2_u16, 62] {
+        file.extend(half.to_le_bytes());
+    }
+    file.extend(1_u32.to_le_bytes());
+    for word in [0_u64, 64, 0] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(0_u32.to_le_bytes());
+    for half in [64_u16, 56, 1, 0, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    for half in [3_u32, 4] {
+        file.extend(half.to_le_bytes());
+    }
+    let length = linker.len() as u64;
+    for word in [120, 0, 0, length, length, 1] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(linker);
+    file
+}
+
+#[test]
 fn g7_a_user_group_or_directory_that_is_not_there_returns_126() {
     let lab = Lab::new();
     lab.idle("web");

@@ -393,7 +393,9 @@ fn execute(program: &Program<'_>) -> (ChildStep, Errno) {
             errno => errno,
         };
         let passed_over = match errno {
-            Errno::NOENT | Errno::NOTDIR | Errno::ISDIR => true,
+            // It may be there, and what it needs to run may not.
+            Errno::NOENT => rustix::fs::access(*path, rustix::fs::Access::EXISTS).is_err(),
+            Errno::NOTDIR | Errno::ISDIR => true,
             Errno::ACCESS => rustix::fs::access(*path, rustix::fs::Access::EXEC_OK).is_err(),
             _ => false,
         };
