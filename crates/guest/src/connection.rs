@@ -313,6 +313,16 @@ impl Connection {
         }
     }
 
+    /// The same, with all that waits on this stream, however much waits on others: behind it nothing is
+    /// moved any more, so nothing would make room for it.
+    pub(crate) fn reply_at_once<T: serde::Serialize>(&mut self, id: StreamId, value: &T) {
+        self.reply(id, value);
+        if let Some(stream) = self.streams.get_mut(&id) {
+            let sent = self.mux.write_beyond(id, &stream.waiting);
+            stream.waiting.drain(..sent);
+        }
+    }
+
     /// Says the last on a session's stream: its end. A peer that aborts the stream instead of closing it may not
     /// have read so far, and is told once more, beside it.
     pub(crate) fn reply_last(&mut self, id: StreamId, end: ProcessReply) {
