@@ -187,6 +187,26 @@ fn h13_more_sessions_than_there_may_be_are_refused_until_one_ends_and_detached_o
     lab.remove("web");
 }
 
+#[test]
+fn h13_commands_whose_client_has_left_are_bounded_like_those_whose_client_waits() {
+    let lab = Lab::new();
+    lab.idle("web");
+    lab.exec(["web", "mkfifo", "/go"]).output().exits(0);
+    for number in 0..128 {
+        let script = format!("echo ready; read -r _ < /go; : {number}");
+        let mut user = lab.terminal(["exec", "-it", "web", "sh", "-c", &script]);
+        user.shows("ready");
+        user.types("\x10\x11");
+        user.shows("detached");
+        user.wait().exits(0);
+    }
+    let refused = lab.exec(["web", "true"]).output();
+    refused.exits(125).prints("").explains(&["128 commands", "limit"]);
+    let refused = lab.exec(["-d", "web", "true"]).output();
+    refused.exits(125).prints("").explains(&["detached", "96", "limit"]);
+    lab.remove("web");
+}
+
 #[track_caller]
 fn still_runs(lab: &Lab) {
     lab.exec(["web", "echo", "here"]).output().exits(0).prints("here\n").quietly();
