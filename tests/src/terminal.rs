@@ -1,6 +1,7 @@
 //! A user at a terminal: what is typed, what is shown, and what the terminal's settings are. Called by
 //! the tests of terminals.
 
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -66,6 +67,22 @@ impl Terminal {
     pub fn types(&mut self, text: &str) {
         let typed = rustix::io::write(&self.ours, text.as_bytes());
         assert_eq!(typed, Ok(text.len()), "the terminal takes what is typed");
+    }
+
+    /// Types so much that a terminal does not hold it: all of it must be read meanwhile.
+    ///
+    /// # Panics
+    /// When it is not read in time.
+    #[track_caller]
+    pub fn pastes(&mut self, bytes: Vec<u8>) {
+        let (done, pasted) = std::sync::mpsc::channel();
+        let terminal = self.ours.try_clone().expect("descriptors can be duplicated");
+        // Its own thread: if nobody reads, it does not come back.
+        thread::spawn(move || {
+            let written = std::fs::File::from(terminal).write_all(&bytes);
+            let _ = done.send(written.is_ok());
+        });
+        assert_eq!(pasted.recv_timeout(crate::DEADLINE), Ok(true), "what is pasted is read");
     }
 
     /// Waits until this is shown, after what was waited for before, and returns what came before it.

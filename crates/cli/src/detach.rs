@@ -9,10 +9,13 @@ pub(crate) struct DetachKeys(Vec<u8>);
 /// Docker's default.
 pub(crate) const DEFAULT: &str = "ctrl-p,ctrl-q";
 
+/// What terminals send for the key that deletes.
+const DEL: u8 = 127;
+
 /// Why a text names no keys.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "invalid detach keys '{0}': write characters or ctrl-a to ctrl-z, ctrl-@ [ \\ ] ^ _, with commas"
+    "invalid detach keys '{0}': write characters, DEL, or ctrl-a to ctrl-z, ctrl-@ [ \\ ] ^ _ ?, with commas"
 )]
 pub(crate) struct DetachKeysError(String);
 
@@ -20,6 +23,8 @@ impl FromStr for DetachKeys {
     type Err = DetachKeysError;
 
     fn from_str(text: &str) -> Result<Self, DetachKeysError> {
+        // As Docker has it.
+        let text = if text.is_empty() { DEFAULT } else { text };
         let wrong = || DetachKeysError(text.chars().take(40).collect());
         let keys = text.split(',').map(key).collect::<Option<Vec<u8>>>();
         keys.map(DetachKeys).ok_or_else(wrong)
@@ -29,9 +34,11 @@ impl FromStr for DetachKeys {
 fn key(text: &str) -> Option<u8> {
     match text.as_bytes() {
         [key] => Some(*key),
+        b"DEL" => Some(DEL),
         [b'c', b't', b'r', b'l', b'-', key] => match key.to_ascii_lowercase() {
             key @ b'a'..=b'z' => Some(key - b'a' + 1),
             b'@' => Some(0),
+            b'?' => Some(DEL),
             key @ b'['..=b'_' => Some(key - b'[' + 27),
             _ => None,
         },
@@ -89,10 +96,13 @@ mod tests {
             ("a", b"a"),
             ("ctrl-@,ctrl-[,ctrl-_,ctrl-A,Z", &[0, 27, 31, 1, b'Z']),
             ("ctrl-\\", &[28]),
+            ("ctrl-],ctrl-^,^", &[29, 30, b'^']),
+            ("ctrl-?,DEL", &[127, 127]),
+            ("", &[16, 17]),
         ] {
             assert_eq!(text.parse::<DetachKeys>().unwrap().0, bytes, "{text}");
         }
-        for bad in ["", "ctrl-", "ctrl-ä", "ctrl-1", "ab", "a,", ",", "ctrl-p ctrl-q", "é"] {
+        for bad in ["ctrl-", "del", "ctrl-ä", "ctrl-1", "ab", "a,", ",", "ctrl-p ctrl-q", "é"] {
             assert!(bad.parse::<DetachKeys>().is_err(), "{bad}");
         }
     }

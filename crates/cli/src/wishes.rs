@@ -38,6 +38,11 @@ pub(crate) struct ProcessWishes {
     pub(crate) user: Option<OsString>,
 }
 
+/// An empty text says nothing, as Docker has it: what it would be instead of holds.
+pub(crate) fn said(text: Option<OsString>) -> Option<OsString> {
+    text.filter(|text| !text.is_empty())
+}
+
 impl ProcessWishes {
     /// What `--env-file` and `-e` say together.
     pub(crate) fn env(&self) -> anyhow::Result<Vec<OsString>> {
@@ -138,9 +143,9 @@ impl Wishes {
             command,
             entrypoint: self.entrypoint,
             env,
-            workdir: self.process.workdir,
-            user: self.process.user,
-            hostname: self.hostname,
+            workdir: said(self.process.workdir),
+            user: said(self.process.user),
+            hostname: self.hostname.filter(|name| !name.is_empty()),
             shape: self.shape.shape()?,
             open_stdin: self.process.interactive,
             terminal: self.process.tty.then(terminal::size),

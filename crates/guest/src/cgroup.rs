@@ -1,8 +1,9 @@
 //! Cgroups of sessions: how a signal reaches every process of one, whatever those did to their groups
 //! and sessions (contract G4). Made by `sessions`, used by `session`.
 //!
-//! Root in the box can move its processes to another cgroup or remove one: then a session's own
-//! process is still reached by its id, and the rest only when the box ends.
+//! The box sees them in a mount that can't be written to. Root in the box can make that writable, and then
+//! move its processes to another cgroup or remove one: a session's own process is still reached by its id
+//! then, and the rest only when the box ends.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

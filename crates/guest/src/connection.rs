@@ -1,102 +1,26 @@
 //! The channel to the shim: the port itself, and the connection of streams that runs over it after a
 //! greeting. Called by `guest`; `session` sends and receives through it.
 
+mod port;
+mod stream;
+
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use boxwood_wire::frame::{self, CONTROL_PORT, Frame, FrameError, HEADER, Kind};
 use boxwood_wire::message::{ControlReply, ProcessReply};
 use boxwood_wire::mux::{Event, Limits, Mux, MuxError, Role, StreamId};
-use rustix::io::Errno;
+pub(crate) use port::{Port, Received};
+use stream::{Stream, Unfinished};
 
 use crate::beat::Beat;
-use crate::fault::{Fault, Step};
+use crate::fault::Fault;
 
 /// Streams a shim may have open at the same time.
 const LIMITS: Limits = Limits { streams: 256 };
 
-/// The virtio-serial port.
-pub(crate) struct Port {
-    fd: OwnedFd,
-}
-
-/// What came from the port.
-pub(crate) enum Received {
-    /// This many bytes.
-    Bytes(usize),
-    /// Nothing for now.
-    Nothing,
-    /// Nobody is at the other end.
-    HungUp,
-}
-
-impl Port {
-    /// A port opened for reading and writing without blocking.
-    pub(crate) fn new(fd: OwnedFd) -> Self {
-        Port { fd }
-    }
-
-    /// What to watch.
-    pub(crate) fn source(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-
-    /// Reads what is there.
-    pub(crate) fn read(&self, buffer: &mut [u8]) -> Result<Received, Fault> {
-        match rustix::io::read(&self.fd, buffer) {
-            Ok(0) => Ok(Received::HungUp),
-            Ok(count) => Ok(Received::Bytes(count)),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Nothing),
-            Err(errno) => Err(errno).step("read from the channel"),
-        }
-    }
-
-    /// Writes what there is room for; says how much.
-    pub(crate) fn write(&self, bytes: &[u8]) -> Result<usize, Fault> {
-        match rustix::io::write(&self.fd, bytes) {
-            Ok(count) => Ok(count),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-            Err(errno) => Err(errno).step("write to the channel"),
-        }
-    }
-}
-
 /// The most bytes of output in one frame: with its headers it fits into two writes to the port, which
 /// takes 32 KiB each.
 const LARGEST: usize = frame::MAX_BYTES - 64;
-
-/// What is read of a stream before its payload is: the number of its service, and then headers.
-#[derive(Default)]
-struct Head {
-    bytes: [u8; HEADER],
-    have: usize,
-}
-
-impl Head {
-    /// The next `N` bytes of a stream, once they have come.
-    fn read<const N: usize>(&mut self, mux: &mut Mux, id: StreamId) -> Option<[u8; N]> {
-        while self.have < N {
-            let bytes = mux.peek(id);
-            let count = bytes.len().min(N - self.have);
-            if count == 0 {
-                return None;
-            }
-            self.bytes[self.have..self.have + count].copy_from_slice(&bytes[..count]);
-            self.have += count;
-            mux.take(id, count);
-        }
-        self.have = 0;
-        self.bytes.first_chunk().copied()
-    }
-}
-
-/// A frame whose payload is not all there yet.
-struct Unfinished {
-    kind: Kind,
-    left: usize,
-    /// What came of it, but for input, which is handed on as it comes.
-    payload: Vec<u8>,
-}
 
 /// What a session reads from its stream.
 pub(crate) enum Input<'a> {
@@ -108,56 +32,6 @@ pub(crate) enum Input<'a> {
     Nothing,
     /// What has no place on the stream of a session.
     Misplaced,
-}
-
-/// One stream of a connection.
-#[derive(Default)]
-struct Stream {
-    /// Its service, once its number has come.
-    port: Option<u32>,
-    head: Head,
-    unfinished: Option<Unfinished>,
-    /// Frames the stream had no room for: a value, or the last bytes of a frame.
-    waiting: Vec<u8>,
-    /// To be half-closed when nothing is waiting any more.
-    finishing: bool,
-}
-
-impl Stream {
-    /// Passes on what is input of these bytes, which come behind all that was read; says how many were read.
-    fn pass_on(&mut self, bytes: &[u8], mut session: impl FnMut(&[u8]) -> usize) -> usize {
-        let mut read = 0;
-        while read < bytes.len() {
-            read += self.input_head(&bytes[read..]);
-            let Some(frame) = self.unfinished.as_mut().filter(|frame| frame.kind == Kind::Stdin)
-            else {
-                break;
-            };
-            let input = &bytes[read..];
-            let input = &input[..input.len().min(frame.left)];
-            let count = if input.is_empty() { 0 } else { session(input) };
-            read += count;
-            frame.left -= count;
-            if frame.left > 0 {
-                break;
-            }
-            self.unfinished = None;
-        }
-        read
-    }
-
-    /// Reads the header of a frame of input, if these bytes begin with one; says how many bytes that took.
-    fn input_head(&mut self, bytes: &[u8]) -> usize {
-        let between = self.port.is_some() && self.unfinished.is_none() && self.head.have == 0;
-        let header = bytes.first_chunk().filter(|_| between).map(frame::parse_header);
-        match header {
-            Some(Ok((kind @ Kind::Stdin, left))) => {
-                self.unfinished = Some(Unfinished { kind, left, payload: Vec::new() });
-                HEADER
-            }
-            _ => 0,
-        }
-    }
 }
 
 /// The streams between a greeting and a hang-up.
@@ -310,6 +184,16 @@ impl Connection {
         {
             stream.waiting.extend(bytes);
             self.push(id);
+        }
+    }
+
+    /// The same, with all that waits on this stream, however much waits on others: behind it nothing is
+    /// moved any more, so nothing would make room for it.
+    pub(crate) fn reply_at_once<T: serde::Serialize>(&mut self, id: StreamId, value: &T) {
+        self.reply(id, value);
+        if let Some(stream) = self.streams.get_mut(&id) {
+            let sent = self.mux.write_beyond(id, &stream.waiting);
+            stream.waiting.drain(..sent);
         }
     }
 

@@ -2,8 +2,9 @@
 //! `pause` does. Called by `hold`, so that nothing of a box runs between a capture and its rebirth
 //! (contract G10).
 //!
-//! All cgroups below the topmost are meant, also those that root in the box has made. Root can move a
-//! process into the topmost one, where PID 1 is: that one can't be stopped this way, and runs on.
+//! All cgroups below the topmost are meant, also those that root in the box has made. Root that makes them
+//! writable can move a process into the topmost one, where PID 1 is: that one can't be stopped this way, and
+//! runs on.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};

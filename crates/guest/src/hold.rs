@@ -79,7 +79,7 @@ impl Guest {
 
     fn say_held(&mut self, stream: StreamId, nonce: u64, fault: Option<String>) {
         if let Some(connection) = self.connection() {
-            connection.reply(stream, &ControlReply::Held { nonce, fault });
+            connection.reply_at_once(stream, &ControlReply::Held { nonce, fault });
         }
     }
 

@@ -253,11 +253,24 @@ impl Mux {
     /// Sends the first few bytes on a stream that was just opened, however much else waits to be sent: what
     /// it is for has to come before anything that is said on it.
     pub fn write_first(&mut self, id: StreamId, bytes: &[u8]) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(stream) = self.streams.get(&id) else { return };
         debug_assert!(stream.send_window == WINDOW && bytes.len() < WINDOW as usize);
-        stream.send_window -= bytes.len() as u32;
-        self.send_header(DATA, 0, id, bytes.len() as u32);
-        self.output.extend(bytes);
+        self.write_beyond(id, bytes);
+    }
+
+    /// Sends the first bytes of `bytes`, as many as the peer gives room for, however much else waits to be
+    /// sent; says how many. For what is short and the last for a while: nobody is told when there is more room.
+    pub fn write_beyond(&mut self, id: StreamId, bytes: &[u8]) -> usize {
+        let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.finished) else {
+            return 0;
+        };
+        let count = bytes.len().min(stream.send_window as usize);
+        stream.send_window -= count as u32;
+        for chunk in bytes[..count].chunks(CHUNK) {
+            self.send_header(DATA, 0, id, chunk.len() as u32);
+            self.output.extend(chunk);
+        }
+        count
     }
 
     /// Half-closes a stream: nothing more will be written.

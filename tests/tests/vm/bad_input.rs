@@ -65,7 +65,7 @@ fn h13_more_memory_than_the_host_has_is_refused_with_both_figures() {
 #[test]
 fn h13_hostnames_and_directories_that_cannot_be_are_refused() {
     let lab = Lab::new();
-    for name in ["-a", "a b", "a..b", "", "a\nb", &"x".repeat(65)] {
+    for name in ["-a", "a b", "a..b", "a\nb", &"x".repeat(65)] {
         lab.refuses(lab.run([&format!("--hostname={name}"), "busybox", "true"]), &["hostname"]);
     }
     lab.refuses(lab.run(["-w", "relative", "busybox", "true"]), &["relative", "absolute"]);

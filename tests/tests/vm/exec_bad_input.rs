@@ -25,6 +25,66 @@ fn g7_a_command_that_cannot_be_run_returns_126_or_127() {
 }
 
 #[test]
+fn g7_what_a_command_needs_to_run_is_named_when_it_is_not_there() {
+    let lab = Lab::new();
+    lab.idle("web");
+    let put = |path: &str, content: &[u8]| {
+        let script = format!("mkdir -p /tools && cat > {path} && chmod +x {path}");
+        let run = lab.exec(["-i", "web", "sh", "-c", &script]).stdin(content);
+        run.output().exits(0).quietly();
+    };
+    put("/script", b"#! /no/such/sh -e\n");
+    put("/chain", b"#!/script\n");
+    put("/tools/dos", b"#!/bin/sh\r\necho hi\r\n");
+    put("/dynamic", &dynamic("/lib/ld-none.so.2"));
+    put("/tools/fine", b"#!/bin/sh\necho fine\n");
+    for (command, missing) in [
+        ("/script", "\"/no/such/sh\""),
+        ("/chain", "\"/no/such/sh\""),
+        ("dos", "\"/bin/sh\\r\""),
+        ("/dynamic", "\"/lib/ld-none.so.2\""),
+    ] {
+        let run = lab.exec(["-e", "PATH=/tools:/bin", "web", command]).output();
+        run.exits(127).prints("").explains(&[command, "interpreter", missing]);
+    }
+    // From its own directory, too; and what is not there itself has none.
+    let beside = lab.exec(["-w", "/tools", "web", "./dos"]).output();
+    beside.exits(127).prints("").explains(&["./dos", "interpreter"]);
+    lab.exec(["-w", "/tools", "web", "./fine"]).output().exits(0).prints("fine\n");
+    lab.exec(["web", "ln", "-s", "/nowhere", "/dangling"]).output().exits(0);
+    let dangling = lab.exec(["web", "/dangling"]).output().exits(127);
+    assert!(!dangling.complaint().contains("interpreter"), "{dangling:?}");
+    still_runs(&lab);
+}
+
+/// The least that Linux takes for a dynamic program: an ELF header, and one segment that names its linker.
+fn dynamic(linker: &str) -> Vec<u8> {
+    let linker = [linker.as_bytes(), b"\0"].concat();
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    for half in [2_u16, 62] {
+        file.extend(half.to_le_bytes());
+    }
+    file.extend(1_u32.to_le_bytes());
+    for word in [0_u64, 64, 0] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(0_u32.to_le_bytes());
+    for half in [64_u16, 56, 1, 0, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    for half in [3_u32, 4] {
+        file.extend(half.to_le_bytes());
+    }
+    let length = linker.len() as u64;
+    for word in [120, 0, 0, length, length, 1] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(linker);
+    file
+}
+
+#[test]
 fn g7_a_user_group_or_directory_that_is_not_there_returns_126() {
     let lab = Lab::new();
     lab.idle("web");
@@ -50,11 +110,12 @@ fn h13_flags_that_make_no_sense_are_refused() {
         let run = lab.exec(["--timeout", timeout, "web", "true"]);
         lab.refuses(run, &["--timeout", "above 0"]);
     }
-    for keys in ["", "ctrl-", "ctrl-p ctrl-q", "ab", "ctrl-p,"] {
+    for keys in ["del", "ctrl-", "ctrl-p ctrl-q", "ab", "ctrl-p,"] {
         lab.refuses(lab.exec(["--detach-keys", keys, "web", "true"]), &["detach keys"]);
     }
     lab.refuses(lab.exec(["-w", "srv", "web", "true"]), &["'srv'", "absolute"]);
     lab.refuses(lab.exec(["-e", "=x", "web", "true"]), &["=x"]);
+    lab.refuses(lab.exec(["-e", "", "web", "true"]), &["environment variable"]);
     lab.refuses(lab.exec(["--env-file", "/nonexistent", "web", "true"]), &["/nonexistent"]);
     let file = lab.folder().join("env");
     std::fs::write(&file, b"A=1\nB=\0\n").unwrap();
@@ -123,6 +184,26 @@ fn h13_more_sessions_than_there_may_be_are_refused_until_one_ends_and_detached_o
     first.wait().exits(0);
     lab.exec(["web", "echo", "here"]).output().exits(0).prints("here\n").quietly();
     drop(others);
+    lab.remove("web");
+}
+
+#[test]
+fn h13_commands_whose_client_has_left_are_bounded_like_those_whose_client_waits() {
+    let lab = Lab::new();
+    lab.idle("web");
+    lab.exec(["web", "mkfifo", "/go"]).output().exits(0);
+    for number in 0..128 {
+        let script = format!("echo ready; read -r _ < /go; : {number}");
+        let mut user = lab.terminal(["exec", "-it", "web", "sh", "-c", &script]);
+        user.shows("ready");
+        user.types("\x10\x11");
+        user.shows("detached");
+        user.wait().exits(0);
+    }
+    let refused = lab.exec(["web", "true"]).output();
+    refused.exits(125).prints("").explains(&["128 commands", "limit"]);
+    let refused = lab.exec(["-d", "web", "true"]).output();
+    refused.exits(125).prints("").explains(&["detached", "96", "limit"]);
     lab.remove("web");
 }
 

@@ -161,6 +161,25 @@ fn h1_sessions_end_with_a_vm_that_dies() {
 }
 
 #[test]
+fn g4_no_process_leaves_the_cgroup_of_its_session_that_does_not_go_to_great_lengths() {
+    let lab = Lab::new();
+    lab.idle("web");
+    let script = "setsid sh -c 'echo $$ > /sys/fs/cgroup/cgroup.procs; exec sleep 4243' & wait";
+    let run = lab.exec(["--timeout", "1s", "web", "sh", "-c", script]).output();
+    assert!(run.exits(124).complaint().contains("Read-only file system"));
+    let count = lab.exec(["web", "sh", "-c", "cat /proc/[0-9]*/cmdline | grep -c 4243; true"]);
+    // Only this count itself has the number in its arguments.
+    count.output().exits(0).prints("1\n");
+    // It is there to be read, as with Docker.
+    let shown = "cat /sys/fs/cgroup/cgroup.controllers /proc/self/cgroup; \
+        grep -o ' /sys/fs/cgroup cgroup2 r[ow]' /proc/mounts; mkdir /sys/fs/cgroup/own 2>&1";
+    let run = lab.exec(["web", "sh", "-c", shown]).output().exits(1);
+    assert!(run.text().contains(" /sys/fs/cgroup cgroup2 ro\n"), "{run:?}");
+    assert!(run.text().contains("Read-only file system"), "{run:?}");
+    lab.remove("web");
+}
+
+#[test]
 fn g4_cgroups_that_root_in_the_box_took_away_or_filled_stop_no_session() {
     let lab = Lab::new();
     lab.idle("web");

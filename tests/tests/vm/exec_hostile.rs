@@ -12,7 +12,7 @@ const BOUNDED: Duration = Duration::from_secs(40);
 fn g1_a_frozen_cgroup_keeps_no_command_and_no_guest_waiting() {
     let lab = Lab::new();
     lab.idle("web");
-    let freeze = "for d in /sys/fs/cgroup/session-*; do \
+    let freeze = "mount -o remount,rw /sys/fs/cgroup; for d in /sys/fs/cgroup/session-*; do \
         [ $d = /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup) ] || echo 1 > $d/cgroup.freeze; done; \
         grep -l 1 /sys/fs/cgroup/session-*/cgroup.freeze | wc -l";
     let frozen = lab.exec(["web", "sh", "-c", freeze]).output().exits(0).text();

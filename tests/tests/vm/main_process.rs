@@ -51,6 +51,21 @@ fn g7_what_the_user_says_holds_instead() {
 }
 
 #[test]
+fn g7_what_is_empty_says_nothing() {
+    let lab = lab_with_app();
+    // As Docker has it; but an empty entrypoint is none, and no environment variable is empty.
+    let run = lab.run(["-u", "", "-w", "", "-h", "", "--detach-keys", "", "app:1"]).output();
+    run.exits(0).prints("say: first second third\n1234:5678 /srv of the image b\n").quietly();
+    let flags = ["--entrypoint", "", "--hostname", "", "app:1", "/bin/busybox", "hostname"];
+    let name = lab.run(flags).output().exits(0).word();
+    assert_eq!(name.len(), 12, "{name}");
+    lab.detached("web", ["-u", "1234", "-w", "/etc", "busybox", "sleep", "600"]);
+    let flags = ["-u", "", "-w", "", "--detach-keys", "", "web", "sh", "-c", "id -u; pwd"];
+    lab.exec(flags).output().exits(0).prints("1234\n/etc\n").quietly();
+    lab.remove("web");
+}
+
+#[test]
 fn g7_users_and_groups_are_looked_up_in_the_image() {
     let lab = lab_with_app();
     for (user, ids) in [

@@ -159,6 +159,32 @@ fn g6_a_session_goes_with_its_terminal_unless_it_is_detached() {
 }
 
 #[test]
+fn h7_a_user_leaves_a_process_that_reads_nothing_too() {
+    let lab = Lab::new();
+    lab.idle("web");
+    for name in [&["exec", "-it", "web"][..], &["run", "-it", "--name", "main", "busybox"]] {
+        let script = "stty raw -echo; echo ready; sleep 600";
+        let mut user = lab.terminal(name.iter().chain(&["sh", "-c", script]));
+        user.shows("ready");
+        // More than all that is on the way to the process holds.
+        user.pastes(vec![b'x'; 960 << 10]);
+        user.types("\x10\x11");
+        user.shows("detached");
+        user.wait().exits(0);
+    }
+    lab.runs("main");
+    // What was typed before the keys is not lost if the process reads on.
+    let mut user = lab.terminal(["exec", "-it", "web", "sh"]);
+    user.shows("# ");
+    user.types("echo typed > /typed\n\x10\x11");
+    user.wait().exits(0);
+    let typed = "until [ -s /typed ]; do usleep 1000; done; cat /typed";
+    lab.exec(["web", "sh", "-c", typed]).output().exits(0).prints("typed\n");
+    lab.remove("main");
+    lab.remove("web");
+}
+
+#[test]
 fn h13_a_terminal_is_refused_where_there_is_none_and_put_right_after_an_error() {
     let lab = Lab::new();
     lab.refuses(lab.run(["-it", "busybox"]), &["the input device is not a TTY"]);

@@ -95,3 +95,21 @@ fn g2_inspect_shows_how_many_orphans_were_reaped_and_sessions_begun() {
     lab.boxwood(["unpause", "web"]).output().exits(0);
     lab.remove("web");
 }
+
+#[test]
+fn h13_the_options_of_ps_are_refused_with_the_command_that_takes_them() {
+    let lab = Lab::new();
+    lab.idle("web");
+    for (options, line) in [
+        (&["aux"][..], "boxwood exec web ps aux"),
+        (&["-o", "pid,args"], "exec web ps -o pid,args"),
+    ] {
+        let top = || lab.boxwood(["top", "web"]).args(options);
+        lab.refuses(top(), &["ps", line]);
+        lab.refuses(lab.boxwood(["--host", "unix:///none", "top", "web"]).args(options), &[line]);
+    }
+    // The flags of top are none of them, wherever they stand.
+    let shown = lab.boxwood(["top", "web", "--format", "{{.Command}}"]).output().exits(0);
+    assert!(shown.text().contains("sleep 100000"), "{shown:?}");
+    lab.remove("web");
+}

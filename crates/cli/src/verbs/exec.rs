@@ -172,8 +172,8 @@ impl Args {
         let request = ExecRequest {
             env: process.env()?,
             command,
-            workdir: process.workdir,
-            user: process.user,
+            workdir: wishes::said(process.workdir),
+            user: wishes::said(process.user),
             open_stdin: process.interactive && !self.detach,
             terminal: process.tty.then(terminal::size),
             timeout_ms: self.timeout.map(|timeout| timeout.ms),

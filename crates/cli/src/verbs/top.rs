@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use boxwood_runtime::state::clock::Moment;
 use boxwood_runtime::state::control::BoxProcess;
 use serde_json::{Value, json};
@@ -40,11 +41,27 @@ pub(crate) struct Args {
     /// Name or ID of the box
     #[arg(value_name = "BOX")]
     name: String,
+    /// What Docker hands to the host's ps, which knows nothing of the processes in a box
+    #[arg(hide = true, allow_hyphen_values = true)]
+    ps_options: Vec<String>,
+}
+
+impl Args {
+    /// What it is to look like.
+    fn format(&self) -> anyhow::Result<Format> {
+        if !self.ps_options.is_empty() {
+            let (name, options) = (&self.name, self.ps_options.join(" "));
+            bail!(
+                "top takes no options of ps: run the box's own, 'boxwood exec {name} ps {options}'"
+            );
+        }
+        let format = if self.json { Some("json") } else { self.format.as_deref() };
+        Format::new(format, &COLUMNS)
+    }
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let format = if args.json { Some("json") } else { args.format.as_deref() };
-    let format = Format::new(format, &COLUMNS)?;
+    let format = args.format()?;
     let runtime = open_runtime()?;
     let found = wait_for(async { Ok(runtime.top(&runtime.find(&args.name)?).await?) })?;
     print(&format, &found.processes, found.more)
@@ -55,8 +72,7 @@ pub(crate) async fn remote(
     args: &Args,
     daemon: &boxwood_client::Client,
 ) -> anyhow::Result<ExitCode> {
-    let format = if args.json { Some("json") } else { args.format.as_deref() };
-    let format = Format::new(format, &COLUMNS)?;
+    let format = args.format()?;
     let found = daemon.top(&args.name).await?;
     let processes: anyhow::Result<Vec<BoxProcess>> =
         found.processes.into_iter().map(process).collect();

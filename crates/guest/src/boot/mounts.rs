@@ -5,6 +5,7 @@
 //! /run/own     the topmost read-only layer of the box's root: mount points, /etc/hostname, …
 //! /run/proc    becomes /proc                  /run/boot_id   covers /proc/sys/kernel/random/boot_id
 //! /run/sys     becomes /sys, with cgroups     /run/dev       becomes /dev, with pts, shm, mqueue
+//! /run/cgroup  stays PID 1's
 //! ```
 //!
 //! Kinds, options and flags are those of Docker's containers (runc's `libcontainer/specconv`). As
@@ -54,10 +55,12 @@ const FIRST: [(&str, &str, MountFlags, &CStr); 4] = [
     ("tmpfs", "/run", STRICT, c"mode=755"),
 ];
 
-const BOX: [(&str, &str, MountFlags, &CStr); 7] = [
+const BOX: [(&str, &str, MountFlags, &CStr); 8] = [
     ("proc", "/run/proc", STRICT, c""),
     ("sysfs", "/run/sys", STRICT, c""),
-    ("cgroup2", "/run/sys/fs/cgroup", STRICT, c"nsdelegate"),
+    // PID 1's own; a box only looks at them, as with Docker: a mere write takes no process out of its own.
+    ("cgroup2", "/run/cgroup", STRICT, c"nsdelegate"),
+    ("cgroup2", "/run/sys/fs/cgroup", STRICT.union(MountFlags::RDONLY), c"nsdelegate"),
     ("tmpfs", "/run/dev", NOSUID, c"mode=755,size=65536k"),
     ("devpts", "/run/dev/pts", NO_EXEC, c"newinstance,ptmxmode=0666,mode=0620,gid=5"),
     ("tmpfs", "/run/dev/shm", STRICT, c"mode=1777,size=65536k"),
@@ -104,8 +107,8 @@ pub(crate) fn prepare() -> Result<(Prepared, IdentityFiles), Fault> {
     let files = IdentityFiles::create()?;
     mount_bind("/run/boot_id", "/run/proc/sys/kernel/random/boot_id")
         .step("bind a file over /proc/sys/kernel/random/boot_id")?;
-    fs::create_dir("/run/sys/fs/cgroup/main").step("create the cgroup of main")?;
-    let main_cgroup = open_folder("/run/sys/fs/cgroup/main")?;
+    fs::create_dir("/run/cgroup/main").step("create the cgroup of main")?;
+    let main_cgroup = open_folder("/run/cgroup/main")?;
     let prepared = Prepared {
         proc: open_folder("/run/proc")?,
         sys: open_folder("/run/sys")?,
@@ -113,12 +116,12 @@ pub(crate) fn prepare() -> Result<(Prepared, IdentityFiles), Fault> {
         _main_procs: open_procs(main_cgroup.as_fd())?,
         main_cgroup,
         main_kill: rustix::fs::open(
-            "/run/sys/fs/cgroup/main/cgroup.kill",
+            "/run/cgroup/main/cgroup.kill",
             OFlags::WRONLY | OFlags::CLOEXEC,
             Mode::empty(),
         )
         .step("open cgroup.kill of main")?,
-        cgroups: Cgroups::new(open_folder("/run/sys/fs/cgroup")?)?,
+        cgroups: Cgroups::new(open_folder("/run/cgroup")?)?,
         terminals: open_folder("/run/dev/pts")?,
     };
     Ok((prepared, files))

@@ -11,6 +11,7 @@
 
 pub(crate) mod ending;
 pub(crate) mod files;
+mod interpreter;
 pub(crate) mod spawn;
 pub(crate) mod stdio;
 pub(crate) mod terminal;

@@ -13,8 +13,8 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::files;
 use super::user::{self, User};
+use super::{files, interpreter};
 use crate::fault::reason;
 use crate::start::broken;
 use crate::sys::{self, ChildStep, Nursery, Program, SpawnError};
@@ -78,6 +78,11 @@ pub(crate) fn spawn(
     match sys::spawn(&mut program, nursery) {
         Ok(pid) => Ok(pid),
         Err(SpawnError::Clone(errno)) => Err(failed("create a process", errno)),
+        Err(SpawnError::Child(ChildStep::Exec(Some(index)), Errno::NOENT)) => {
+            let path = candidates[index].to_bytes();
+            let missing = interpreter::missing(place.root, &process.cwd, path);
+            Err(without_interpreter(&command, missing.as_deref()))
+        }
         Err(SpawnError::Child(step, errno)) => Err(explain(step, errno, &command, process)),
         Err(SpawnError::Killed) => Err(not_executed("somebody in the box killed it")),
         Err(SpawnError::Stopped) => Err(not_executed("somebody in the box stopped it")),
@@ -99,11 +104,7 @@ impl Command {
         };
         let searched = !name.contains(&b'/');
         let paths = if searched { search_paths(name, &process.env) } else { vec![name.clone()] };
-        Ok(Command {
-            name: String::from_utf8_lossy(&name[..name.len().min(200)]).into_owned(),
-            searched,
-            candidates: texts(&paths)?,
-        })
+        Ok(Command { name: shown(name), searched, candidates: texts(&paths)? })
     }
 }
 
@@ -188,6 +189,23 @@ fn explain(step: ChildStep, errno: Errno, command: &Command, process: &Process) 
             _ => refused(NotExecutable, format!("exec: \"{name}\": {}", lower(errno))),
         },
     }
+}
+
+/// A program that is there, and can't run without something that is not.
+fn without_interpreter(command: &Command, missing: Option<&[u8]>) -> ProcessReply {
+    let missing = missing.map(|path| format!(" {:?}", shown(path)));
+    let name = &command.name;
+    let reason = format!(
+        "exec: \"{name}\": it is there, but its interpreter{} is not: {}",
+        missing.unwrap_or_default(),
+        lower(Errno::NOENT)
+    );
+    refused(StartRefusal::NotFound, reason)
+}
+
+/// A path as text, and no longer than a message should be.
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(&path[..path.len().min(200)]).into_owned()
 }
 
 /// Go's words for an errno, which are the C library's in lower case.

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use boxwood_wire::frame::{self, CONTROL_PORT, Decoder, HEADER, Kind, MAIN_PORT};
-use boxwood_wire::message::Stdin;
+use boxwood_wire::message::{Counters, Stdin};
 use boxwood_wire::mux::{Limits, Mux, Role, WINDOW};
 
 use super::stdio::{Ends, Pipes};
@@ -149,6 +149,25 @@ fn g3_the_exit_comes_after_all_output_and_does_not_wait_for_a_grandchild() {
     assert_eq!(scene.settle(), Turn::Over);
     assert_eq!(scene.hear(), (b"out".to_vec(), b"err".to_vec(), Some(EXITED)));
     assert!(scene.host.is_finished(scene.stream));
+}
+
+#[test]
+fn s2_the_last_word_before_a_capture_is_said_whatever_else_waits_to_be_sent() {
+    let mut scene = Scene::new(Stdin::Null);
+    let control = scene.control();
+    let stream = scene.stream;
+    while let room @ 1.. = scene.guest.room(stream) {
+        let filled = scene.guest.send(stream, Kind::Stdout, room, |place| Ok::<_, ()>(place.len()));
+        assert_eq!(filled, Ok(room));
+    }
+    let pong = ControlReply::Pong { nonce: 1, counters: Counters::default() };
+    scene.guest.reply(control, &pong);
+    let held = ControlReply::Held { nonce: 2, fault: None };
+    scene.guest.reply_at_once(control, &held);
+    // What is said is all that is sent: nothing that was to make room for more is dealt with any more.
+    let sent = scene.guest.take_output();
+    scene.host.receive(&sent).unwrap();
+    assert_eq!(scene.reports(control), [pong, held]);
 }
 
 #[test]
