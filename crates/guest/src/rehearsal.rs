@@ -48,6 +48,7 @@ impl Guest {
     }
 
     fn begin_rehearsal(&mut self, id: StreamId, kit: Kit) -> Result<Session, ProcessReply> {
+        self.nursery.dismiss_ahead();
         self.look_around().map_err(broken)?;
         let Kit { pipes, cgroup, .. } = kit;
         let root = File::open("/").map_err(|error| {

@@ -8,7 +8,7 @@ use boxwood_wire::mux::StreamId;
 use boxwood_wire::preface::GuestWord;
 
 use crate::boot::warm::warm_stacks;
-use crate::fault::Fault;
+use crate::fault::{Fault, Step};
 use crate::greeting;
 use crate::guest::{Guest, MAIN_SLOT, Machine, Main};
 use crate::rootfs::Root;
@@ -102,7 +102,9 @@ impl Guest {
         root.warm(warm, &mut self.scratch);
         self.root = Some(root);
         warm_stacks()?;
-        self.reap()
+        self.reap()?;
+        let cgroup = self.machine.prepared.main_cgroup.as_fd();
+        self.nursery.clone_ahead(cgroup).step("clone main ahead")
     }
 
     fn try_main(&mut self, id: StreamId, request: &StartMain) -> Result<Session, ProcessReply> {

@@ -74,6 +74,24 @@ fn s3_a_box_takes_over_a_vm_that_waits_and_is_replaced_and_nothing_is_left_of_th
     assert!(!lab.home().join("pool").exists() && !lab.home().join("pool.json").exists());
 }
 
+#[test]
+fn s5_main_of_a_vm_that_waited_began_when_its_box_did() {
+    let lab = Lab::new();
+    let main = || {
+        let run = lab.run(["busybox", "sh", "-c", "echo $$"]).output().exits(0);
+        run.lines()[0].parse::<u32>().unwrap()
+    };
+    set(&lab, &["1"]);
+    full(&lab, 1);
+    let warm = main();
+    set(&lab, &["0"]);
+    // Main of a template was cloned before its freeze, so it has the same id in each box. One that had waited
+    // for as long as its VM would have it here, too.
+    let cold = main();
+    assert_eq!(cold, main());
+    assert!(warm > cold, "{warm} is as old as {cold}");
+}
+
 /// How long a pool may take to be full again after the last claim.
 const FULL_AGAIN: Duration = Duration::from_secs(2);
 

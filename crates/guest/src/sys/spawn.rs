@@ -3,12 +3,13 @@
 //! Like after `vfork`, the child works in our memory until it executes, and we stand still meanwhile: nothing
 //! is copied. But it is a process of the box by then, and whoever is root there can stop it, with a signal, a
 //! debugger or its cgroup's freezer. So we wait with a limit, kill a child that stands still, and wait for
-//! that: what is killed never touches our memory again.
+//! that: what is killed never touches our memory again. Main's is cloned ahead, before the freeze (`ahead`).
 
+mod ahead;
 mod child;
 
 use std::ffi::{CStr, c_char, c_long, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use rustix::process::{Gid, Pid, RawPid, Signal, Uid, WaitOptions};
 use rustix::thread::futex;
 use rustix::time::Timespec;
 
+use ahead::{Ahead, Word};
 use child::child;
 
 /// What a new process is, ready for a child that may not allocate.
@@ -122,28 +124,34 @@ const DEATH: Duration = Duration::from_secs(2);
 struct Cradle {
     stack: [u8; CHILD_STACK],
     tid: AtomicU32,
+    /// What is said to a child that waits.
+    word: Word,
 }
 
 impl Cradle {
     fn new() -> Box<Self> {
-        Box::new(Cradle { stack: [0; CHILD_STACK], tid: AtomicU32::new(0) })
+        Box::new(Cradle { stack: [0; CHILD_STACK], tid: AtomicU32::new(0), word: Word::new() })
     }
 }
 
 /// Where children are on their way to their programs, one after the other.
 pub(crate) struct Nursery {
     cradle: Box<Cradle>,
+    ahead: Option<Ahead>,
     /// Those that came to nothing and were not reaped yet.
     dead: Vec<Pid>,
 }
 
 impl Nursery {
     pub(crate) fn new() -> Self {
-        Nursery { cradle: Cradle::new(), dead: Vec::new() }
+        Nursery { cradle: Cradle::new(), ahead: None, dead: Vec::new() }
     }
 
     /// Whether this child, which was reaped, never became a process of anybody's.
     pub(crate) fn forget(&mut self, pid: Pid) -> bool {
+        if self.forget_ahead(pid) {
+            return true;
+        }
         let place = self.dead.iter().position(|dead| *dead == pid);
         place.map(|place| self.dead.swap_remove(place)).is_some()
     }
@@ -151,51 +159,19 @@ impl Nursery {
 
 /// Starts a process, and returns once it executes its program or has failed to.
 pub(crate) fn spawn(program: &mut Program<'_>, nursery: &mut Nursery) -> Result<Pid, SpawnError> {
-    let Nursery { cradle, dead } = nursery;
-    let tid: *const AtomicU32 = &cradle.tid;
-    let args = CloneArgs {
-        flags: CLONE_INTO_CGROUP
-            | (libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID) as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        child_tid: tid as u64,
-        parent_tid: tid as u64,
-        stack: cradle.stack.as_mut_ptr() as u64,
-        stack_size: CHILD_STACK as u64,
-        cgroup: program.cgroup.as_raw_fd() as u64,
-        ..CloneArgs::default()
-    };
+    let cgroup = program.cgroup.as_raw_fd();
     let mut shared = Shared { program, stage: AtomicU32::new(PREPARING), failure: None };
     let shared_ptr: *mut Shared<'_, '_> = &mut shared;
-    let result: c_long;
-    // SAFETY: `args` outlives the call and describes `cradle`, whose stack is 16-aligned at both ends and
-    // lent to us. The child starts on that stack, calls `child` with a pointer to `shared`, and never
-    // comes back. We (single-threaded) stand still in `released` until the kernel says that it uses our
-    // memory no more, or was killed and returns to it no more; so it alone uses that meanwhile. The word
-    // that the kernel writes is in the cradle, which is given up and never freed when that may still
-    // come. The kernel preserves r12 and r13 for both.
-    unsafe {
-        std::arch::asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "xor ebp, ebp",
-            "mov rdi, r12",
-            "call r13",
-            "ud2",
-            "2:",
-            inlateout("rax") libc::SYS_clone3 => result,
-            in("rdi") &raw const args,
-            in("rsi") std::mem::size_of::<CloneArgs>(),
-            in("r12") shared_ptr,
-            in("r13") child as extern "C" fn(*mut c_void) -> !,
-            lateout("rcx") _,
-            lateout("r11") _,
-        );
-    }
-    let pid = match RawPid::try_from(result).ok().and_then(Pid::from_raw) {
-        Some(pid) if result > 0 => pid,
-        _ => return Err(SpawnError::Clone(Errno::from_raw_os_error(-result as i32))),
+    let pid = match nursery.take_ahead(cgroup) {
+        Some(ahead) => {
+            let (pid, cradle) = ahead.go(shared_ptr.cast());
+            nursery.cradle = cradle;
+            pid
+        }
+        None => clone_child(&mut nursery.cradle, cgroup, 0, child, shared_ptr.cast())
+            .map_err(SpawnError::Clone)?,
     };
+    let Nursery { cradle, dead, .. } = nursery;
     let released = released(&cradle.tid, pid);
     if released == Released::Never {
         // The kernel may yet write to it.
@@ -216,6 +192,61 @@ pub(crate) fn spawn(program: &mut Program<'_>, nursery: &mut Nursery) -> Result<
         dead.push(pid);
     }
     Err(error)
+}
+
+/// What a child does first.
+type Entry = extern "C" fn(*mut c_void) -> !;
+
+/// Clones a child into a cgroup, which begins with `entry` of `argument`.
+fn clone_child(
+    cradle: &mut Cradle,
+    cgroup: RawFd,
+    more_flags: libc::c_int,
+    entry: Entry,
+    argument: *mut c_void,
+) -> Result<Pid, Errno> {
+    let tid: *const AtomicU32 = &cradle.tid;
+    let flags = libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID;
+    let args = CloneArgs {
+        flags: CLONE_INTO_CGROUP | (flags | more_flags) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        child_tid: tid as u64,
+        parent_tid: tid as u64,
+        stack: cradle.stack.as_mut_ptr() as u64,
+        stack_size: CHILD_STACK as u64,
+        cgroup: cgroup as u64,
+        ..CloneArgs::default()
+    };
+    let result: c_long;
+    // SAFETY: `args` outlives the call and describes `cradle`, whose stack is 16-aligned at both ends and
+    // lent to us. The child starts on that stack, calls `entry` with `argument`, and never comes back. We
+    // (single-threaded) stand still whenever it runs: in `released` until the kernel says that it uses our
+    // memory no more, or was killed and returns to it no more; in `Ahead::new` until it waits. So it alone
+    // uses that meanwhile. The word that the kernel writes is in the cradle, which is given up and
+    // never freed when that may still come. The kernel preserves r12 and r13 for both.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") &raw const args,
+            in("rsi") std::mem::size_of::<CloneArgs>(),
+            in("r12") argument,
+            in("r13") entry,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    match RawPid::try_from(result).ok().and_then(Pid::from_raw) {
+        Some(pid) if result > 0 => Ok(pid),
+        _ => Err(Errno::from_raw_os_error(-result as i32)),
+    }
 }
 
 /// How a child came to use our memory no more.

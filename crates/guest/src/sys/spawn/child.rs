@@ -13,11 +13,36 @@ use crate::sys::{last_errno, take_turns};
 pub(super) extern "C" fn child(shared: *mut c_void) -> ! {
     // SAFETY: `spawn` passes its `Shared` and stands still until we have executed or ended.
     let shared = unsafe { &mut *shared.cast::<Shared<'_, '_>>() };
-    shared.failure = Some(become_program(shared.program, &shared.stage));
+    if let Err(errno) = leave_parent() {
+        give_up(shared, (ChildStep::Setup, errno));
+    }
+    go_on(shared)
+}
+
+/// The life of a child that has left its parent already.
+pub(super) fn go_on(shared: &mut Shared<'_, '_>) -> ! {
+    let failure = become_program(shared.program, &shared.stage);
+    give_up(shared, failure)
+}
+
+fn give_up(shared: &mut Shared<'_, '_>, failure: (ChildStep, Errno)) -> ! {
+    shared.failure = Some(failure);
     shared.stage.store(FAILED, Ordering::Release);
-    // SAFETY: ends this process only; no destructor of the parent's memory runs.
+    end()
+}
+
+/// Ends this process only: no destructor of the parent's memory runs.
+pub(super) fn end() -> ! {
+    // SAFETY: the kernel does not return from it.
     unsafe { libc::syscall(libc::SYS_exit_group, 127) };
     unreachable_child()
+}
+
+/// Gets a session, signals and turns of its own: what is the same for every program.
+pub(super) fn leave_parent() -> Result<(), Errno> {
+    rustix::process::setsid()?;
+    unblock_signals()?;
+    take_turns()
 }
 
 fn unreachable_child() -> ! {
@@ -41,25 +66,26 @@ fn become_program(program: &mut Program<'_>, stage: &AtomicU32) -> (ChildStep, E
 }
 
 fn set_up(program: &Program<'_>) -> Result<(), Errno> {
-    rustix::process::setsid()?;
+    // All of ours close on exec; this holds whatever a later change forgets. And from here on they are its own.
+    let flags = CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC;
+    // SAFETY: close_range reads no memory, and marks descriptors instead of closing them.
+    let marked = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, flags) };
+    if marked != 0 {
+        return Err(last_errno());
+    }
     if let Some(terminal) = program.controlling {
         rustix::process::ioctl_tiocsctty(terminal)?;
     }
-    unblock_signals()?;
-    take_turns()?;
     // Not by path: the new root covers ours, and a chroot into it is none to the kernel, so that
     // the box's processes may make user namespaces.
     rustix::process::fchdir(program.root)?;
     rustix::process::chroot(c".")?;
     rustix::stdio::dup2_stdin(program.stdio[0])?;
     rustix::stdio::dup2_stdout(program.stdio[1])?;
-    rustix::stdio::dup2_stderr(program.stdio[2])?;
-    // All of ours close on exec; this holds whatever a later change forgets.
-    // SAFETY: close_range reads no memory, and marks descriptors instead of closing them.
-    let marked = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, CLOSE_RANGE_CLOEXEC) };
-    if marked == 0 { Ok(()) } else { Err(last_errno()) }
+    rustix::stdio::dup2_stderr(program.stdio[2])
 }
 
+const CLOSE_RANGE_UNSHARE: u32 = 2;
 const CLOSE_RANGE_CLOEXEC: u32 = 4;
 
 fn unblock_signals() -> Result<(), Errno> {
