@@ -105,6 +105,27 @@ fn h13_a_query_that_a_resource_does_not_know_is_refused_by_all_of_them() {
 }
 
 #[test]
+fn h13_a_daemon_refuses_settings_that_would_not_matter() {
+    let lab = Lab::new();
+    let token = lab.folder().join("token");
+    std::fs::write(&token, "0123456789abcdef0123").unwrap();
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let token = token.to_str().unwrap();
+    for (args, words) in [
+        (&["--token-file", token][..], &["--token-file", "add --tcp"][..]),
+        (&["--token-file", "/nowhere"], &["--token-file", "add --tcp"]),
+        (&["--tls-cert", "c", "--tls-key", "k"], &["--tls-cert", "add --tcp"]),
+        (
+            &["--tcp", "127.0.0.1:0", "--token-file", token, "--group", "root"],
+            &["--group", "--socket"],
+        ),
+    ] {
+        let serve = lab.boxwood(["serve"]).args(args).within(Duration::from_secs(10));
+        lab.refuses(serve, words);
+    }
+}
+
+#[test]
 fn h13_what_needs_a_stream_or_another_state_says_so() {
     let lab = Lab::new();
     let daemon = lab.daemon();
