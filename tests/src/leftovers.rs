@@ -13,7 +13,7 @@ use crate::process::{Process, Watched};
 const GRACE: Duration = Duration::from_secs(3);
 
 /// What a home always has.
-const SKELETON: [&str; 11] = [
+const SKELETON: [&str; 12] = [
     "boxes",
     "names",
     "events",
@@ -25,6 +25,7 @@ const SKELETON: [&str; 11] = [
     "snapshots.lock",
     "metrics.lock",
     "metrics.json",
+    "keys",
 ];
 
 /// Everything that is left of a lab.

@@ -50,6 +50,8 @@ pub enum ErrorKind {
     UnsupportedMediaType,
     /// This is answered to a connection that asks to be upgraded.
     UpgradeRequired,
+    /// The answer has no length, and HTTP/1.0 could not tell one that breaks off from a whole one.
+    VersionNotSupported,
     /// The box's command can't be executed or was not found.
     NotStarted,
     /// The box did not answer in time; nobody knows what it does.

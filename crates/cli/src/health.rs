@@ -41,7 +41,7 @@ impl HealthFlags {
                 Err(_) => bail!("--health-retries can't be {count}: it is too large"),
             },
         };
-        Ok(HealthWishes {
+        let wishes = HealthWishes {
             disabled: self.no_healthcheck,
             command: self.health_cmd.filter(|command| !command.is_empty()),
             interval_ms: milliseconds("--health-interval", self.health_interval)?,
@@ -49,7 +49,9 @@ impl HealthFlags {
             start_period_ms: milliseconds("--health-start-period", self.health_start_period)?,
             start_interval_ms: milliseconds("--health-start-interval", self.health_start_interval)?,
             retries,
-        })
+        };
+        wishes.check()?;
+        Ok(wishes)
     }
 }
 

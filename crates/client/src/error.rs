@@ -16,6 +16,35 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// It speaks something else, such as TLS.
+    #[error("what answers at {host} does not speak HTTP: a daemon with TLS is asked by https://")]
+    NoHttp {
+        /// Where.
+        host: String,
+        /// Why.
+        #[source]
+        source: hyper::Error,
+    },
+    /// There is no trust in it.
+    #[error(
+        "no TLS with the daemon at {host}: its certificate has to be a server's for this name, signed by one that \
+         this host trusts or by one in the file that BOXWOOD_TLS_CA names"
+    )]
+    Untrusted {
+        /// Where.
+        host: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It wants a token.
+    #[error("the daemon at {host} wants {}", wanted(token))]
+    Unauthorized {
+        /// Where.
+        host: String,
+        /// The file of the token that it was shown.
+        token: Option<String>,
+    },
     /// A secret can't be read.
     #[error("can't read {what} in {path}")]
     Secret {
@@ -76,7 +105,17 @@ impl Error {
     pub fn kind(&self) -> Option<ErrorKind> {
         match self {
             Error::Refused(problem) => Some(problem.kind),
+            Error::Unauthorized { .. } => Some(ErrorKind::Unauthorized),
             _ => None,
+        }
+    }
+}
+
+fn wanted(token: &Option<String>) -> String {
+    match token {
+        None => "a token: let BOXWOOD_TOKEN_FILE name the file that holds it".to_owned(),
+        Some(path) => {
+            format!("another token than the one in {path}, which BOXWOOD_TOKEN_FILE names")
         }
     }
 }

@@ -110,11 +110,11 @@ impl Host {
                 let connector = secrets.connector()?;
                 let name = address.rsplit_once(':').map_or(&**address, |(name, _)| name);
                 let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
-                let connected = async {
-                    let name = ServerName::try_from(name).map_err(io::Error::other)?;
-                    connector.connect(name, tcp(address).await?).await
-                };
-                Ok(Box::new(connected.await.map_err(unreachable)?))
+                let name = ServerName::try_from(name)
+                    .map_err(|error| unreachable(io::Error::other(error)))?;
+                let stream = tcp(address).await.map_err(unreachable)?;
+                let untrusted = |source| Error::Untrusted { host: self.to_string(), source };
+                Ok(Box::new(connector.connect(name, stream).await.map_err(untrusted)?))
             }
         }
     }
@@ -142,7 +142,11 @@ impl Secrets {
         }
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(failed)?;
-        Ok(Some(text.trim_end_matches('\n').to_owned()))
+        let token = text.trim_end_matches('\n');
+        match token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            true => Ok(Some(token.to_owned())),
+            false => exposed("it must hold one line of visible characters"),
+        }
     }
 
     fn connector(&self) -> Result<TlsConnector, Error> {

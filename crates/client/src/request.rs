@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::{Client, Error, Lines};
+use crate::{Client, Error, Host, Lines};
 
 /// What a request carries.
 pub type Body = BoxBody<Bytes, std::io::Error>;
@@ -74,7 +74,13 @@ impl Client {
     /// Sends a request. Every answer that is no success is an error.
     pub(crate) async fn send(&self, asked: Asked) -> Result<Response<Incoming>, Error> {
         let wire = self.host.connect(&self.secrets).await?;
-        let broken = |source| Error::Broken { host: self.host.to_string(), source };
+        let broken = |source: hyper::Error| {
+            let host = self.host.to_string();
+            match &self.host {
+                Host::Http(_) if source.is_parse() => Error::NoHttp { host, source },
+                _ => Error::Broken { host, source },
+            }
+        };
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(wire)).await.map_err(broken)?;
         // It goes with its last answer; why it broke is told by the request.
@@ -97,6 +103,11 @@ impl Client {
         }
         let bytes = self.collect(answer).await?;
         let body: ErrorBody = serde_json::from_slice(&bytes).map_err(|_| self.protocol())?;
+        if status == StatusCode::UNAUTHORIZED {
+            let (host, file) = (self.host.to_string(), &self.secrets.token_file);
+            let token = file.as_ref().map(|path| path.display().to_string());
+            return Err(Error::Unauthorized { host, token });
+        }
         Err(Error::Refused(body.error))
     }
 

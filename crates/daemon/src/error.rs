@@ -106,7 +106,9 @@ impl From<Error> for ApiError {
                 let exit = Some(crate::convert::exit(end));
                 return ApiError { exit, ..ApiError::new(status, kind, chain(&error)) };
             }
-            Error::NoAnswer { .. } => (StatusCode::SERVICE_UNAVAILABLE, Kind::NoAnswer),
+            Error::NoAnswer { .. } | Error::Unheeded { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, Kind::NoAnswer)
+            }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, Kind::Internal),
         };
         ApiError::new(status, kind, chain(&error))

@@ -3,10 +3,11 @@
 
 use std::io;
 
-use boxwood_api::{ListEvents, Logs as Asked};
+use boxwood_api::{ErrorKind, ListEvents, Logs as Asked};
 use boxwood_runtime::state::log::{Entry, Stream};
 use boxwood_runtime::{Events, EventsRequest, Logs, LogsRequest};
 use boxwood_wire::frame::{self, Kind};
+use http::{StatusCode, Version};
 use http_body_util::channel::Sender;
 use hyper::body::Bytes;
 
@@ -17,6 +18,18 @@ use crate::stream::bytes_frame;
 
 /// Why a body ends before its time: the client is not told that it is whole.
 pub(crate) type Cut = io::Error;
+
+/// Lets a request pass whose client can tell a body that breaks off from a whole one: in HTTP/1.0 both end with
+/// the connection.
+pub(crate) fn check_version(version: Version) -> Result<(), ApiError> {
+    if version >= Version::HTTP_11 {
+        return Ok(());
+    }
+    let message =
+        "the answer has no length, and HTTP/1.0 can't tell whether it is whole: ask by HTTP/1.1";
+    let (status, kind) = (StatusCode::HTTP_VERSION_NOT_SUPPORTED, ErrorKind::VersionNotSupported);
+    Err(ApiError::new(status, kind, message))
+}
 
 /// Which part of a log.
 pub(crate) fn logs_request(asked: &Asked) -> Result<LogsRequest, ApiError> {

@@ -1,12 +1,14 @@
 //! Idempotency keys: a request to create that is sent twice is done once. The key and the digest of
 //! its request are labels of the box, written before anybody can see it, so they live exactly as long
-//! as the box does. What is kept here is only who is at it right now. Called by `routes::boxes`.
+//! as the box does. What is kept here is only who of this daemon's
+//! clients is at it right now; others are kept out by a lock in the home. Called by `routes::boxes`.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use boxwood_api::{BODY_LABEL, CreateBox, ErrorKind, IDEMPOTENCY_KEY, KEY_LABEL};
-use boxwood_runtime::{Listed, Runtime};
+use boxwood_runtime::{Error, Listed, Runtime};
 use http::{HeaderMap, StatusCode};
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedMutexGuard;
@@ -45,6 +47,12 @@ impl Key {
         let digest = Sha256::digest(body);
         let body = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Some(Key { key: key.to_owned(), body }))
+    }
+
+    /// Waits until no other daemon of the home is at this key. Blocks.
+    pub(crate) fn lock(&self, runtime: &Runtime) -> Result<File, ApiError> {
+        let [first, ..]: [u8; 32] = Sha256::digest(&self.key).into();
+        Ok(runtime.home().creating(first).map_err(Error::from)?)
     }
 
     /// The box that this request has made before. Blocks.

@@ -29,6 +29,14 @@ pub enum OptionsError {
     /// The token could be read on the way.
     #[error("{0} can be reached from other hosts, so it needs TLS: add --tls-cert and --tls-key")]
     NoTls(SocketAddr),
+    /// What is for TCP alone, and there is none.
+    #[error("{0} is for TCP, and nothing listens there: add --tcp ADDRESS:PORT, or leave it out")]
+    NoTcp(&'static str),
+    /// A group, and no socket that is made here.
+    #[error(
+        "--group is for a Unix socket, and none is made here: add --socket PATH, or leave it out"
+    )]
+    NoSocket,
     /// One without the other.
     #[error("--tls-cert and --tls-key belong together")]
     HalfTls,
@@ -43,7 +51,33 @@ pub(crate) enum Cover {
     Tls,
 }
 
+/// What a daemon listens on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reached {
+    /// On TCP, here or by systemd.
+    pub(crate) tcp: bool,
+    /// On a Unix socket that it makes itself.
+    pub(crate) own_socket: bool,
+}
+
 impl Options {
+    /// Checks that nothing is wished for that would not matter.
+    ///
+    /// # Errors
+    /// When something is.
+    pub(crate) fn check_use(&self, reached: Reached) -> Result<(), OptionsError> {
+        let for_tcp = [
+            (&self.token_file, "--token-file"),
+            (&self.tls_cert, "--tls-cert"),
+            (&self.tls_key, "--tls-key"),
+        ];
+        match for_tcp.into_iter().find(|(wish, _)| wish.is_some()) {
+            Some((_, flag)) if !reached.tcp => Err(OptionsError::NoTcp(flag)),
+            _ if self.group.is_some() && !reached.own_socket => Err(OptionsError::NoSocket),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether TLS is spoken over TCP.
     ///
     /// # Errors
@@ -99,5 +133,23 @@ mod tests {
         }
         let half = Options { tls_cert: Some("cert".into()), ..Options::default() };
         assert!(half.cover().is_err());
+    }
+
+    #[test]
+    fn h13_what_would_not_matter_is_refused() {
+        let path = || Some(PathBuf::from("file"));
+        let none = Options::default;
+        for (options, tcp, own_socket, allowed) in [
+            (none(), false, true, true),
+            (Options { token_file: path(), ..none() }, false, true, false),
+            (Options { token_file: path(), ..none() }, true, false, true),
+            (Options { tls_cert: path(), ..none() }, false, true, false),
+            (Options { tls_key: path(), ..none() }, false, true, false),
+            (Options { group: Some("users".into()), ..none() }, false, true, true),
+            (Options { group: Some("users".into()), ..none() }, true, false, false),
+        ] {
+            let checked = options.check_use(Reached { tcp, own_socket });
+            assert_eq!(checked.is_ok(), allowed, "{options:?} {tcp} {own_socket}: {checked:?}");
+        }
     }
 }

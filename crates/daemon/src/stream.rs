@@ -9,6 +9,7 @@ use std::io;
 
 use boxwood_runtime::state::control::{self, Reply};
 use boxwood_runtime::{Error, FromShim, ShimReader, ShimWriter};
+use boxwood_types::BoxState;
 use boxwood_wire::frame::{self, Decoder, Kind};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -93,7 +94,11 @@ async fn carry_output(
             Ok(None) | Err(Error::ShimProtocol { .. } | Error::Connection { .. }) => {
                 return Parting::HungUp;
             }
-            Err(_) => return Parting::HungUp,
+            // The connection is no answer any more that could have a status.
+            Err(error) => {
+                let (state, message) = (BoxState::Running, error.to_string());
+                FromShim::Reply(Reply::Refused { state, message })
+            }
         };
         let (bytes, last) = match said {
             FromShim::Stdout(bytes) => (bytes_frame(Kind::Stdout, &bytes), None),

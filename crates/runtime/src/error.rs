@@ -164,11 +164,27 @@ pub enum Error {
     },
     /// The shim is there and does not answer in time, so nobody knows what it does.
     #[error(
-        "box {} did not answer within {} s: nothing was killed or removed, and it may still do this when it \
-         goes on; look at its shim (pid {}) and its QEMU (pid {}), which may be stopped",
+        "box {} did not answer within {} s: nothing was killed or removed; when it goes on it still ends or \
+         signals the box if that was asked, and begins nothing else; look at its shim (pid {}) and its QEMU (pid {}), which may be stopped",
         id.short(), within.as_secs(), pid(*shim), pid(*vmm)
     )]
     NoAnswer {
+        /// The box.
+        id: BoxId,
+        /// How long it had.
+        within: Duration,
+        /// The process id of its shim, if it is known.
+        shim: Option<u32>,
+        /// The process id of its VM, if it is known.
+        vmm: Option<u32>,
+    },
+    /// What was changed is written down, and the shim does not answer in time.
+    #[error(
+        "box {} is changed, and did not answer within {} s: it heeds the change when it goes on; look at its \
+         shim (pid {}) and its QEMU (pid {}), which may be stopped",
+        id.short(), within.as_secs(), pid(*shim), pid(*vmm)
+    )]
+    Unheeded {
         /// The box.
         id: BoxId,
         /// How long it had.

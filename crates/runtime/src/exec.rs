@@ -115,7 +115,7 @@ impl Runtime {
         if !listed.record.state.is_live() && listed.record.state != BoxState::Created {
             return Err(not_running());
         }
-        shim_client::ask(&listed.dir, request).await?.ok_or_else(not_running)
+        shim_client::ask_watched(&listed.dir, request).await?.ok_or_else(not_running)
     }
 
     /// Tells a shim something and waits until it has heard it. That it has gone is no error.

@@ -68,7 +68,10 @@ impl HealthWishes {
     }
 
     /// Checks what can be checked before anything is looked up.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// What does not go together, in one line.
+    pub fn check(&self) -> Result<(), Error> {
         let others = HealthWishes { disabled: false, ..self.clone() };
         if self.disabled && !others.is_empty() {
             return Err(Error::BadHealth(

@@ -41,6 +41,7 @@ mod sys;
 mod top;
 mod update;
 mod users;
+mod vigil;
 mod wait;
 
 use std::path::PathBuf;

@@ -93,7 +93,7 @@ impl Runtime {
             return Ok(Some(record));
         };
         boxwood_state::failpoint("recover: lost box seen");
-        match dir.write_record(&corrected) {
+        match dir.write_end(&corrected) {
             // It is as true as it can be, and making room must stay possible: the next command
             // writes it down.
             Err(error) if error.is_for_want_of_room() => Ok(Some(corrected)),

@@ -12,6 +12,7 @@ use boxwood_wire::frame::{self, Decoder, Frame, Kind};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use crate::Error;
+use crate::vigil::Vigil;
 
 /// What a shim sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct ShimReader {
     buffer: Vec<u8>,
     /// What somebody waits for the end of.
     until_it_speaks: Option<OwnedFd>,
+    /// Until it has spoken.
+    vigil: Option<Vigil>,
 }
 
 /// The sending half of a connection to a shim.
@@ -59,8 +62,9 @@ pub(crate) fn split(id: &BoxId, connection: OwnedFd) -> Result<(ShimReader, Shim
     let (read, write) = halves.map_err(|source| Error::Connection { id: id.clone(), source })?;
     let decoder = Decoder::new();
     let buffer = vec![0; 64 * 1024];
-    let reader = ShimReader { id: id.clone(), read, decoder, buffer, until_it_speaks: None };
-    Ok((reader, ShimWriter { id: id.clone(), write }))
+    let (id, until_it_speaks) = (id.clone(), None);
+    let writer = ShimWriter { id: id.clone(), write };
+    Ok((ShimReader { id, read, decoder, buffer, until_it_speaks, vigil: None }, writer))
 }
 
 /// Connects to a box's shim and asks for something. `None` when there is no shim to ask.
@@ -92,8 +96,22 @@ pub(crate) async fn ask(
     }
 }
 
+/// The same where the first word may take long: until then it is an error when the shim gives no sign of life.
+pub(crate) async fn ask_watched(
+    dir: &BoxDir,
+    request: &Request,
+) -> Result<Option<(ShimReader, ShimWriter)>, Error> {
+    let mut vigil = Vigil::begin(dir)?;
+    let asked = tokio::select! {
+        biased;
+        asked = ask(dir, request) => asked?,
+        error = vigil.given_up() => return Err(error),
+    };
+    Ok(asked.map(|(reader, writer)| (ShimReader { vigil: Some(vigil), ..reader }, writer)))
+}
+
 /// A connection is made at once, or can't be: a shim whose queue is full says so.
-fn connected(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn connected(path: &Path) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     connect(&socket, &SocketAddrUnix::new(path)?)?;
@@ -104,15 +122,23 @@ impl ShimReader {
     /// The next thing the shim says; `None` when it hung up.
     ///
     /// # Errors
-    /// When the connection fails or what comes is not understood.
+    /// When the connection fails, what comes is not understood, or the shim gives no sign of life.
     pub async fn next(&mut self) -> Result<Option<FromShim>, Error> {
         loop {
             let protocol = || Error::ShimProtocol { id: self.id.clone() };
             if let Some(frame) = self.decoder.next_frame().map_err(|_| protocol())? {
-                self.until_it_speaks = None;
+                (self.until_it_speaks, self.vigil) = (None, None);
                 return Self::understand(frame).map(Some).ok_or_else(protocol);
             }
-            match self.read.read(&mut self.buffer).await {
+            let read = match &mut self.vigil {
+                None => self.read.read(&mut self.buffer).await,
+                Some(vigil) => tokio::select! {
+                    biased;
+                    read = self.read.read(&mut self.buffer) => read,
+                    error = vigil.given_up() => return Err(error),
+                },
+            };
+            match read {
                 Ok(0) => return Ok(None),
                 Ok(count) => self.decoder.push(&self.buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),

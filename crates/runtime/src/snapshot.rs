@@ -71,7 +71,7 @@ impl Runtime {
         }
         let mut capture = self.begin(spec, part)?;
         let request = Request::Capture { token: capture.fresh.token().to_owned(), part };
-        let asked = shim_client::ask(&listed.dir, &request).await?;
+        let asked = shim_client::ask_watched(&listed.dir, &request).await?;
         let Some((mut reader, _writer)) = asked else { return Err(not_running()) };
         failpoint("snapshot: shim asked");
         match in_time(&listed.dir, CAPTURE, reader.next()).await? {

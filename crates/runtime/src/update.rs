@@ -39,11 +39,19 @@ impl Runtime {
         })?;
         if let Some((mut reader, _writer)) = shim_client::ask(&listed.dir, &Request::Reload).await?
             && let Some(FromShim::Reply(Reply::Refused { state, message })) =
-                in_time(&listed.dir, ANSWER, reader.next()).await?
+                in_time(&listed.dir, ANSWER, reader.next()).await.map_err(unheeded)?
         {
             return Err(Error::Refused { id: spec.id, state, message });
         }
         self.home.announce(&spec, &Action::Update);
         Ok(())
+    }
+}
+
+/// What has not been answered is heeded all the same.
+fn unheeded(error: Error) -> Error {
+    match error {
+        Error::NoAnswer { id, within, shim, vmm } => Error::Unheeded { id, within, shim, vmm },
+        other => other,
     }
 }

@@ -32,13 +32,16 @@ pub(crate) async fn in_time<T>(
 ) -> Result<T, Error> {
     match tokio::time::timeout(within, answer).await {
         Ok(result) => result,
-        Err(_) => {
-            let record = dir.record().ok();
-            let shim = record.as_ref().and_then(|record| record.shim.as_ref()).map(|shim| shim.pid);
-            let vmm = record.and_then(|record| record.vmm_pid);
-            Err(Error::NoAnswer { id: dir.id().clone(), within, shim, vmm })
-        }
+        Err(_) => Err(no_answer(dir, within)),
     }
+}
+
+/// Whose processes should have answered.
+pub(crate) fn no_answer(dir: &BoxDir, within: Duration) -> Error {
+    let record = dir.record().ok();
+    let shim = record.as_ref().and_then(|record| record.shim.as_ref()).map(|shim| shim.pid);
+    let vmm = record.and_then(|record| record.vmm_pid);
+    Error::NoAnswer { id: dir.id().clone(), within, shim, vmm }
 }
 
 impl Runtime {
@@ -129,7 +132,11 @@ impl Runtime {
         within: Duration,
     ) -> Result<Heard, Error> {
         let ended = async {
-            let asked = shim_client::ask(dir, request).await?;
+            let asked = match request {
+                // That can take as long as the box lives, and its shim may stand still meanwhile.
+                Request::Result => shim_client::ask(dir, request).await?,
+                _ => shim_client::ask_watched(dir, request).await?,
+            };
             failpoint("end: shim asked");
             if let Some((mut reader, _writer)) = asked
                 && let Some(heard) = reader.ended().await?

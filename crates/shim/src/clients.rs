@@ -14,7 +14,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::halves::{ReadHalf, WriteHalf};
-use crate::hangup::HangUp;
+use crate::hangup::{HangUp, has_gone};
 use crate::link::StreamWriter;
 use crate::output::{Outgoing, QUEUE, Sender};
 use crate::room::{Room, Seat};
@@ -181,6 +181,10 @@ async fn serve(visitor: Visitor, asked: mpsc::Sender<Asked>) {
             Ok(Some(frame)) if frame.kind == Kind::Request => {
                 rest -= frame::HEADER + frame.payload.len();
                 let Ok(request) = control::decode(&frame.payload) else { return };
+                // Who has given up waiting is not to be surprised.
+                if goes_with_its_client(&request) && has_gone(&read) {
+                    return;
+                }
                 seat.asked();
                 let wanted = match request {
                     Request::Exec { exec } => Wanted::Session(Box::new(exec)),
@@ -224,6 +228,30 @@ async fn serve(visitor: Visitor, asked: mpsc::Sender<Asked>) {
         && let Ok(heard) = HangUp::of(&read)
     {
         let _ = hang_up.send(heard);
+    }
+}
+
+/// Whether nothing is to be done for a client that has gone before it was heard. What ends a box is done all the
+/// same, as is what is written down already.
+fn goes_with_its_client(request: &Request) -> bool {
+    match request {
+        Request::Exec { .. }
+        | Request::Attach
+        | Request::Replay
+        | Request::Pause
+        | Request::Unpause
+        | Request::Capture { .. } => true,
+        Request::Wait
+        | Request::Result
+        | Request::Signal { .. }
+        | Request::Stop { .. }
+        | Request::Kill
+        | Request::Session { .. }
+        | Request::Resize { .. }
+        | Request::Usage
+        | Request::Reload
+        | Request::Report { .. }
+        | Request::Release => false,
     }
 }
 

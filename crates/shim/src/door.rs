@@ -159,4 +159,27 @@ mod tests {
         }
         assert!((&silent).write_all(&request).is_err(), "it finds out when it asks");
     }
+
+    #[tokio::test(flavor = "local")]
+    async fn h3_what_was_asked_by_who_has_gone_is_not_done_unless_it_is_an_end_or_written_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("door");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let ask = |request: &Request| {
+            let mut client = UnixStream::connect(&path).unwrap();
+            client.write_all(&control::encode(Kind::Request, request).unwrap()).unwrap();
+            client
+        };
+        for request in [Request::Pause, Request::Kill, Request::Attach, Request::Reload] {
+            drop(ask(&request));
+        }
+        // It asks for nothing more, and waits.
+        let waits = ask(&Request::Unpause);
+        waits.shutdown(std::net::Shutdown::Write).unwrap();
+        let Opened { mut asked, .. } = open(listener).unwrap();
+        for expected in [Request::Kill, Request::Reload, Request::Unpause] {
+            let Some(Asked::Request(request, _)) = asked.recv().await else { panic!("a request") };
+            assert_eq!(request, expected);
+        }
+    }
 }

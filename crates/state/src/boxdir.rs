@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use crate::disk::{self, DiskFiles};
 use crate::metrics::{Counter, Counters, OF_BOX};
 use crate::segments::Segments;
-use crate::{AfterExit, BoxSpec, Client, Health, Record, StateError, atomic};
+use crate::{AfterExit, BoxSpec, Client, ExitRecord, Health, Record, StateError, atomic, room};
 
 const SPEC: &str = "spec.json";
 const RECORD: &str = "record.json";
@@ -134,6 +134,39 @@ impl BoxDir {
             true => atomic::replace_in_time(&self.path, RECORD, record),
             false => atomic::replace(&self.path, RECORD, record),
         }
+    }
+
+    /// Takes room for [`write_end`](Self::write_end). Only the one who holds the lock does.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn take_room(&self) -> Result<(), StateError> {
+        room::take(&self.path).map_err(StateError::io("keep room for its end in", &self.path))
+    }
+
+    /// Writes the transition that is the last of a run, also to a disk that is full by now: then without
+    /// the message, should that be longer than the room that was taken.
+    ///
+    /// # Errors
+    /// When it could not be written; the old one stands.
+    pub fn write_end(&self, record: &Record) -> Result<(), StateError> {
+        match self.write_in_room(record) {
+            Ok(true) => Ok(()),
+            Ok(false) => self.write_record(record),
+            Err(error) if error.is_for_want_of_room() => {
+                let exit = record.exit.clone().map(|exit| ExitRecord { message: None, ..exit });
+                self.write_in_room(&Record { exit, ..record.clone() }).map(drop)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `false` when no room was taken.
+    fn write_in_room(&self, record: &Record) -> Result<bool, StateError> {
+        let path = self.file(RECORD);
+        let bytes = serde_json::to_vec(record)
+            .map_err(|source| StateError::Damaged { path: path.clone(), source })?;
+        room::replace(&self.path, RECORD, &bytes).map_err(StateError::io("replace", &path))
     }
 
     /// What came of its health checks; `None` when there was nothing to tell yet.

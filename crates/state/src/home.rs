@@ -350,6 +350,20 @@ impl Home {
         Ok(file)
     }
 
+    /// Lets one at a time, of all processes, make something by a key whose digest begins with this byte. Others
+    /// may have to wait for it, too. Blocks.
+    ///
+    /// # Errors
+    /// When the lock can't be taken.
+    pub fn creating(&self, key: u8) -> Result<File, StateError> {
+        let keys = self.root.join("keys");
+        fs::create_dir_all(&keys).map_err(StateError::io("make", &keys))?;
+        let (path, file) = self.lock_file(&format!("keys/{key:02x}"))?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .map_err(StateError::os("lock", &path))?;
+        Ok(file)
+    }
+
     fn try_guard_exclusive(&self) -> Result<Option<File>, StateError> {
         let (path, file) = self.lock_file("boxes.lock")?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {

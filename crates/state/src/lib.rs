@@ -20,6 +20,7 @@ pub mod log;
 pub mod metrics;
 mod pool;
 mod record;
+mod room;
 mod segments;
 mod snapshots;
 mod spec;

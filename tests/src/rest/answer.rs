@@ -87,7 +87,8 @@ impl Answer {
     }
 }
 
-fn unchunked(mut bytes: &[u8]) -> Vec<u8> {
+/// A body that came in pieces, as far as it has come.
+pub(super) fn unchunked(mut bytes: &[u8]) -> Vec<u8> {
     let mut whole = Vec::new();
     while let Some(end) = find(bytes, b"\r\n") {
         let length = usize::from_str_radix(&String::from_utf8_lossy(&bytes[..end]), 16);

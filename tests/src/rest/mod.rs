@@ -270,7 +270,7 @@ impl Daemon {
     #[track_caller]
     pub fn follow(&self, path: &str) -> Follower {
         let mut wire = self.connect();
-        let head = format!("GET {path} HTTP/1.0\r\nHost: box\r\n\r\n");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: box\r\nConnection: close\r\n\r\n");
         wire.write_all(head.as_bytes()).expect("the daemon listens");
         Follower::over(wire)
     }

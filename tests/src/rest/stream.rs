@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 
 use serde_json::Value;
 
+use super::answer::unchunked;
 use super::find;
 use super::frame::{Frame, frame};
 use super::wire::Wire;
@@ -139,7 +140,7 @@ impl Writer {
     }
 }
 
-/// A log that is being read. Over HTTP/1.0 its body ends with the connection, and is not in pieces.
+/// A log that is being read.
 pub struct Follower {
     wire: Box<dyn Wire>,
     head: Vec<u8>,
@@ -196,7 +197,7 @@ impl Follower {
         if self.head.is_empty() {
             return String::new();
         }
-        let mut bytes = self.seen.clone();
+        let mut bytes = unchunked(&self.seen);
         let frames = std::iter::from_fn(|| frame(&mut bytes));
         let payloads = frames.flat_map(|frame| match frame {
             Frame::Stdout(bytes) | Frame::Stderr(bytes) => bytes,

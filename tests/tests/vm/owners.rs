@@ -33,6 +33,66 @@ fn h3_a_box_whose_shim_is_stopped_is_not_removed_and_its_processes_are_named() {
 }
 
 #[test]
+fn h3_a_stopped_shim_is_named_in_time_and_begins_nothing_later_that_nobody_waits_for() {
+    let lab = Lab::new();
+    let live = detached(&lab, "web");
+    let daemon = lab.daemon();
+    let host = format!("unix://{}", daemon.socket().display());
+    live.shim.signal(Signal::STOP).unwrap();
+    named(
+        &lab,
+        &live,
+        &[
+            &["exec", "web", "true"],
+            &["exec", "-d", "web", "sleep", "600"],
+            &["attach", "web"],
+            &["attach", "--logs", "web"],
+            &["snapshot", "create", "web", "kept"],
+            &["fork", "web"],
+            &["--host", &host, "exec", "web", "true"],
+            &["--host", &host, "snapshot", "create", "web", "kept"],
+            &["update", "--stop-timeout", "7", "web"],
+        ],
+    );
+    live.shim.signal(Signal::CONT).unwrap();
+    // Whoever comes now comes behind what lies there.
+    let beside = lab.exec(["web", "ps", "-o", "args"]).output().exits(0).text();
+    assert_eq!(beside.matches("sleep 600").count(), 1, "{beside}");
+    drop(lab.boxwood(["snapshot", "ls", "-q"]).output().exits(0).prints(""));
+    assert_eq!((lab.state("web"), lab.boxes().len()), ("running".to_owned(), 1));
+    daemon.stop();
+    lab.boxwood(["rm", "-f", "web"]).output().exits(0);
+}
+
+#[test]
+fn h3_a_stop_of_a_box_whose_shim_is_stopped_names_it_in_time_and_is_done_when_it_goes_on() {
+    let lab = Lab::new();
+    let live = detached(&lab, "web");
+    live.shim.signal(Signal::STOP).unwrap();
+    named(
+        &lab,
+        &live,
+        &[&["stop", "-t", "0", "web"], &["stop", "-t", "60", "web"], &["kill", "web"]],
+    );
+    live.shim.signal(Signal::CONT).unwrap();
+    // By TERM or KILL, whichever it reads first.
+    let code = lab.boxwood(["wait", "web"]).output().exits(0).word();
+    assert!(["137", "143"].contains(&&*code), "{code}");
+    lab.remove("web");
+}
+
+/// Each of these is refused with the processes of a box that does not answer.
+fn named(lab: &Lab, live: &Live, verbs: &[&[&str]]) {
+    let ask = |verb: &&[&str]| lab.boxwood(*verb).within(Duration::from_secs(30)).spawn();
+    let asked: Vec<Running> = verbs.iter().map(ask).collect();
+    let pids = [live.shim.pid, live.qemu.pid].map(|pid| format!("(pid {pid})"));
+    for (verb, running) in verbs.iter().zip(asked) {
+        let refused = running.wait().refused(&["did not answer within 10 s", &pids[0], &pids[1]]);
+        assert_eq!(refused.complaint().contains("is changed"), verb[0] == "update", "{refused:?}");
+    }
+}
+
+#[test]
 fn h3_a_vm_that_does_nothing_is_killed_by_kill() {
     let lab = Lab::new();
     let live = detached(&lab, "web");

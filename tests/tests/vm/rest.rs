@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use boxwood_tests::archive::{Image, Layer};
-use boxwood_tests::{Lab, Process, StoreKind};
+use boxwood_tests::{Daemon, Lab, Process, StoreKind};
 use serde_json::{Value, json};
 
 const BUSY: &str = "echo out; echo err >&2; trap 'exit 3' TERM; while :; do sleep 1; done";
@@ -133,6 +133,30 @@ fn a_request_to_create_that_is_sent_again_makes_one_box() {
     daemon.ask("POST /v1/boxes", headers, other.as_bytes()).is(201);
     daemon.delete("/v1/boxes/other?force=true").is(204);
     daemon.stop();
+}
+
+#[test]
+fn a_request_to_create_that_is_sent_to_two_daemons_at_once_makes_one_box() {
+    let lab = Lab::new();
+    let other = lab.folder().join("other.sock");
+    let daemons = [lab.daemon(), lab.daemon_with(&["--socket", other.to_str().unwrap()])];
+    for number in 0..8 {
+        let headers = format!("Content-Type: application/json\r\nIdempotency-Key: {number}\r\n");
+        let asked = json!({"image": "busybox"}).to_string();
+        let ask = &|daemon: &Daemon| daemon.ask("POST /v1/boxes", &headers, asked.as_bytes());
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let asking: Vec<_> =
+                daemons.iter().map(|daemon| scope.spawn(move || ask(daemon))).collect();
+            asking.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 201], "{answers:?}");
+        let id = answers[0].json()["id"].as_str().unwrap().to_owned();
+        assert_eq!(answers[1].json()["id"], id);
+        lab.remove(&id);
+    }
+    daemons.into_iter().for_each(|daemon| drop(daemon.stop()));
 }
 
 #[test]

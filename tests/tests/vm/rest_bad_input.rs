@@ -105,6 +105,56 @@ fn h13_a_query_that_a_resource_does_not_know_is_refused_by_all_of_them() {
 }
 
 #[test]
+fn h13_what_http_1_0_could_not_tell_from_a_part_of_it_is_refused() {
+    let lab = Lab::new();
+    let daemon = lab.daemon();
+    daemon.post("/v1/boxes", &json!({"image": "busybox", "name": "web"})).is(201);
+    let ask = |path: &str| {
+        let mut wire = daemon.connect();
+        wire.write_all(format!("GET {path} HTTP/1.0\r\nHost: box\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        wire.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    for path in [
+        "/v1/boxes/web/logs",
+        "/v1/boxes/web/stats?stream=true",
+        "/v1/events?until=1970-01-02T00:00:00Z",
+        "/v1/snapshots/none/export",
+    ] {
+        let answer = ask(path);
+        assert!(answer.contains(" 505 "), "{path}: {answer}");
+        assert!(answer.contains("version_not_supported") && answer.contains("ask by HTTP/1.1"));
+    }
+    for path in ["/v1/health", "/v1/boxes/web/stats", "/metrics"] {
+        assert!(ask(path).contains(" 200 "), "{path}");
+    }
+    daemon.delete("/v1/boxes/web").is(204);
+    daemon.stop();
+}
+
+#[test]
+fn h13_a_daemon_refuses_settings_that_would_not_matter() {
+    let lab = Lab::new();
+    let token = lab.folder().join("token");
+    std::fs::write(&token, "0123456789abcdef0123").unwrap();
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let token = token.to_str().unwrap();
+    for (args, words) in [
+        (&["--token-file", token][..], &["--token-file", "add --tcp"][..]),
+        (&["--token-file", "/nowhere"], &["--token-file", "add --tcp"]),
+        (&["--tls-cert", "c", "--tls-key", "k"], &["--tls-cert", "add --tcp"]),
+        (
+            &["--tcp", "127.0.0.1:0", "--token-file", token, "--group", "root"],
+            &["--group", "--socket"],
+        ),
+    ] {
+        let serve = lab.boxwood(["serve"]).args(args).within(Duration::from_secs(10));
+        lab.refuses(serve, words);
+    }
+}
+
+#[test]
 fn h13_what_needs_a_stream_or_another_state_says_so() {
     let lab = Lab::new();
     let daemon = lab.daemon();

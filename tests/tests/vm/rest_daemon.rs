@@ -213,7 +213,8 @@ fn tls_is_spoken_where_a_certificate_is_given() {
     let made = Invocation::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
         .args(["-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext"])
-        .args(["subjectAltName=DNS:localhost", "-keyout", key, "-out", cert])
+        .args(["subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-keyout", key, "-out", cert])
         .output();
     made.exits(0);
     let args = ["--tcp", "0.0.0.0:0", "--token-file", &path, "--tls-cert", cert, "--tls-key", key];
@@ -228,6 +229,15 @@ fn tls_is_spoken_where_a_certificate_is_given() {
     assert!(answer.text().contains("unauthorized"), "{answer:?}");
     let plain = curl(&["-H", &bearer, &url.replace("https:", "http:")]).output();
     assert!(!plain.text().contains("api"), "{plain:?}");
+    // Who has no trust in it is told what to do.
+    let host = url.trim_end_matches("/v1/version");
+    let say =
+        |host: &str| lab.boxwood(["--host", host, "version"]).env("BOXWOOD_TOKEN_FILE", &path);
+    say(host).output().refused(&["no TLS", "BOXWOOD_TLS_CA", host]);
+    say(host).env("BOXWOOD_TLS_CA", cert).output().exits(0);
+    let other = host.replace("localhost", "127.0.0.1");
+    say(&other).env("BOXWOOD_TLS_CA", cert).output().refused(&["no TLS", "for this name"]);
+    say(&host.replace("https:", "http:")).output().refused(&["https://"]);
     daemon.stop();
 }
 

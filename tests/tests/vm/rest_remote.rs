@@ -173,6 +173,55 @@ fn g5_streams_and_exact_codes_come_over_a_daemon() {
 }
 
 #[test]
+fn h13_a_daemon_refuses_in_the_words_of_the_verbs() {
+    let lab = Lab::new();
+    let daemon = lab.daemon();
+    lab.idle("web");
+    lab.boxwood(["create", "--name", "idle", "busybox", "true"]).output().exits(0);
+    lab.boxwood(["run", "--name", "done", "busybox", "sh", "-c", "exit 3"]).output().exits(3);
+    for verb in [
+        &["exec", "nothing", "true"][..],
+        &["exec", "done", "true"],
+        &["exec", "-d", "idle", "true"],
+        &["exec", "web", "/nothing"],
+        &["exec", "-d", "web", "/nothing"],
+        &["exec", "-u", "nobody-such", "web", "true"],
+        &["run", "--name", "web", "busybox", "true"],
+        &["run", "no-such-image", "true"],
+        &["run", "busybox", "/nothing"],
+        &["create", "--no-healthcheck", "--health-retries", "2", "busybox"],
+        &["update", "--no-healthcheck", "--health-retries", "2", "web"],
+        &["kill", "-s", "NOPE", "web"],
+        &["kill", "done"],
+        &["rm", "web"],
+        &["pause", "done"],
+        &["unpause", "web"],
+        &["rename", "idle", "web"],
+        &["attach", "done"],
+        &["logs", "nothing"],
+        &["rmi", "nothing"],
+        &["snapshot", "create", "done", "kept"],
+        &["restore", "none"],
+        &["fork", "done"],
+    ] {
+        let here = lab.boxwood(verb).output();
+        let there = there(&lab, &daemon, verb).output();
+        // Each that is run here is a box of its own.
+        let text = |said: String| {
+            let words = said.split(' ').map(|word| if word.len() == 13 { "ID:" } else { word });
+            words.collect::<Vec<_>>().join(" ")
+        };
+        let words = |output: &boxwood_tests::Output| (output.code(), text(output.complaint()));
+        assert_eq!(words(&there), words(&here), "{verb:?}");
+        assert_ne!(here.code(), Some(0), "{here:?}");
+    }
+    for id in lab.boxes() {
+        lab.boxwood(["rm", "-f", &id]).output().exits(0);
+    }
+    daemon.stop();
+}
+
+#[test]
 fn a_daemon_is_asked_over_tcp_with_a_token() {
     let lab = Lab::new();
     let path = lab.folder().join("token");
@@ -182,7 +231,12 @@ fn a_daemon_is_asked_over_tcp_with_a_token() {
     let daemon = lab.daemon_with(&["--tcp", "127.0.0.1:0", "--token-file", path]);
     let host = format!("http://{}", daemon.address());
     let say = |args: &[&str]| lab.boxwood(["--host", &host]).args(args);
-    say(&["version"]).output().refused(&["send the token"]);
+    say(&["version"]).output().refused(&["wants a token", "BOXWOOD_TOKEN_FILE", &host]);
+    let wrong = lab.folder().join("wrong");
+    fs::write(&wrong, "another-token-of-the-tests").unwrap();
+    fs::set_permissions(&wrong, PermissionsExt::from_mode(0o600)).unwrap();
+    let words = ["another token", wrong.to_str().unwrap(), "BOXWOOD_TOKEN_FILE"];
+    say(&["version"]).env("BOXWOOD_TOKEN_FILE", &wrong).output().refused(&words);
     let run = say(&["run", "--rm", "busybox", "echo", "hello"]);
     run.env("BOXWOOD_TOKEN_FILE", path).output().exits(0).prints("hello\n");
     daemon.stop();

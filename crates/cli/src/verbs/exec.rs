@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use anyhow::bail;
-use boxwood_api::CreateExec;
+use anyhow::{anyhow, bail};
+use boxwood_api::{CreateExec, ErrorKind};
 use boxwood_runtime::state::Client as Staying;
 use boxwood_runtime::state::control::{Reply, SessionEnd};
-use boxwood_runtime::{ExecRequest, FromShim, Listed, Session};
+use boxwood_runtime::{ExecRequest, FromShim, Session};
 use boxwood_types::ExitStatus;
 
 use crate::client::{Client, Input, Manner, Parting, Place, Screen, Timings, Whose};
@@ -104,13 +104,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let listed = runtime.find(&name)?;
         let mut session = runtime.exec(&listed, &request).await?;
         if request.client == Staying::Detached {
-            return until_started(&listed, session).await;
+            return until_started(&name, session).await;
         }
         let Session { reader, writer } = &mut session;
         let place = Place::Here { runtime: &runtime, dir: &listed.dir };
         let client = Client { place, whose: Whose::Session };
         let parting = client.follow(reader, writer, &manner).await?;
-        conclude(listed.spec.id.short(), parting, &shown, "its supervisor ended")
+        conclude(&name, parting, &shown, "its supervisor ended")
     })
 }
 
@@ -141,7 +141,10 @@ pub(crate) async fn remote(
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) => {
                 let end = daemon.get_exec(&id).await.ok().and_then(|info| info.end);
-                crate::complain(&error.into());
+                let started = error.kind() != Some(ErrorKind::NotStarted);
+                // The rest names its box.
+                let error = anyhow::Error::from(error);
+                crate::complain(&if started { error } else { anyhow!("box {name}: {error}") });
                 Ok(ExitCode::from(end.map_or(crate::REFUSED, |end| end.code)))
             }
         };
@@ -191,17 +194,14 @@ fn shown(command: &[OsString], timeout: Option<Timeout>) -> String {
 }
 
 /// Waits until a detached command runs.
-async fn until_started(listed: &Listed, session: Session) -> anyhow::Result<ExitCode> {
+async fn until_started(name: &str, session: Session) -> anyhow::Result<ExitCode> {
     let mut session = session;
     match session.reader.next().await? {
         Some(FromShim::Reply(Reply::SessionStarted { .. })) => Ok(ExitCode::SUCCESS),
-        Some(FromShim::Reply(last)) => {
-            conclude(listed.spec.id.short(), Parting::Told(last), "", "")
+        Some(FromShim::Reply(last)) => conclude(name, Parting::Told(last), "", ""),
+        _ => {
+            bail!("the supervisor of box {name} ended without a word; see 'boxwood inspect {name}'")
         }
-        _ => bail!(
-            "the supervisor of box {0} ended without a word; see 'boxwood inspect {0}'",
-            listed.spec.id.short()
-        ),
     }
 }
 
@@ -221,7 +221,7 @@ fn conclude(
                 TIMED_OUT
             }
             SessionEnd::Refused { refusal, reason } => {
-                crate::complain(&anyhow::anyhow!("box {id}: {reason}"));
+                crate::complain(&anyhow!("box {id}: {reason}"));
                 refusal.shell_code()
             }
             SessionEnd::Failed { reason } => bail!("box {id} could not run it: {reason}"),

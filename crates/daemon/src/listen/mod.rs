@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::auth::{Token, TokenError};
-use crate::options::{Cover, Options, OptionsError};
+use crate::options::{Cover, Options, OptionsError, Reached};
 
 pub(crate) use tls::TlsError;
 pub(crate) use unix::SocketError;
@@ -89,6 +89,12 @@ pub enum ListenError {
 /// Opens what the options say. Without anything it is the socket in the home.
 pub(crate) async fn open(options: &Options, home: &Path) -> Result<Doors, ListenError> {
     let cover = options.cover()?;
+    let inherited = systemd::take().map_err(ListenError::Inherited)?;
+    let by_tcp = |one: &systemd::Inherited| matches!(one, systemd::Inherited::Tcp(..));
+    let tcp = options.tcp.is_some() || inherited.iter().any(by_tcp);
+    let elsewhere = options.tcp.is_some() || !inherited.is_empty();
+    let own_socket = options.socket.is_some() || !elsewhere;
+    options.check_use(Reached { tcp, own_socket })?;
     let token = options.token_file.as_deref().map(Token::read).transpose()?.map(Arc::new);
     let tls = match (cover, &options.tls_cert, &options.tls_key) {
         (Cover::Tls, Some(cert), Some(key)) => Some(tls::acceptor(cert, key)?),
@@ -100,7 +106,7 @@ pub(crate) async fn open(options: &Options, home: &Path) -> Result<Doors, Listen
         Ok::<_, OptionsError>(Guard { token, tls: tls.clone() })
     };
     let mut doors = Doors { doors: Vec::new(), addresses: Vec::new(), file: None };
-    for inherited in systemd::take().map_err(ListenError::Inherited)? {
+    for inherited in inherited {
         match inherited {
             systemd::Inherited::Unix(listener) => doors.add_unix(listener, "of systemd"),
             systemd::Inherited::Tcp(listener, address) => doors.add_tcp(listener, guard(address)?),
@@ -111,7 +117,7 @@ pub(crate) async fn open(options: &Options, home: &Path) -> Result<Doors, Listen
         let failed = |source| ListenError::Tcp { address, source };
         doors.add_tcp(TcpListener::bind(address).await.map_err(failed)?, guard);
     }
-    if options.socket.is_some() || doors.doors.is_empty() {
+    if own_socket {
         let path = options.socket.clone().unwrap_or_else(|| default_socket(home));
         let path = std::path::absolute(&path).unwrap_or(path);
         let (listener, file) = unix::bind(&path, options.group.as_deref())?;

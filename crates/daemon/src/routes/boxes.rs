@@ -81,6 +81,7 @@ pub(crate) async fn create(
     to_the_end(move || async move {
         // Until the box can be found by its key.
         let _held = held;
+        let _alone = key.as_ref().map(|key| key.lock(&app.runtime)).transpose()?;
         if let Some(key) = key
             && let Some(made) = key.find(&app.runtime)?
         {

@@ -6,13 +6,14 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use boxwood_api::{ErrorBody, ImportSnapshot, ImportedSnapshot};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 
 use crate::app::{App, blocking};
 use crate::convert;
 use crate::download::{Ends, downloaded};
 use crate::error::ApiError;
 use crate::extract::{Json, Name, Query};
+use crate::follow;
 use crate::upload::uploaded;
 
 /// Read a snapshot, with all it needs but its image
@@ -29,8 +30,10 @@ use crate::upload::uploaded;
 pub(crate) async fn export(
     State(app): State<App>,
     Name(name): Name,
+    version: Version,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    follow::check_version(version)?;
     let runtime = app.runtime.clone();
     let snapshot = blocking(move || Ok(runtime.find_snapshot(&name)?)).await?;
     let write = move |app: &App, out: &mut dyn Write| -> Result<(), ApiError> {

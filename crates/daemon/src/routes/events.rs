@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use boxwood_api::{ErrorBody, ListEvents};
-use http::{HeaderValue, header};
+use http::{HeaderValue, Version, header};
 use http_body_util::channel::Channel;
 
 use crate::app::{App, blocking};
@@ -29,7 +29,9 @@ const WAITING: usize = 1;
 pub(crate) async fn events(
     State(app): State<App>,
     Query(asked): Query<ListEvents>,
+    version: Version,
 ) -> Result<Response, ApiError> {
+    follow::check_version(version)?;
     let request = follow::events_request(&asked)?;
     if app.ending.said.is_cancelled() {
         return Err(ApiError::stopping());

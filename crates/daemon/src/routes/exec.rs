@@ -40,7 +40,9 @@ pub(crate) async fn create(
     let listed = app.find(name).await?;
     if !listed.record.state.is_live() {
         let message = format!("box {} is {}", listed.spec.id.short(), listed.record.state);
-        return Err(ApiError::wrong_state(format!("{message}: it is not running")));
+        return Err(ApiError::wrong_state(format!(
+            "{message}: it is not running; see 'boxwood start'"
+        )));
     }
     let id = app.execs.add(listed.spec.id, request)?;
     Ok((StatusCode::CREATED, Json(ExecCreated { id })).into_response())

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use boxwood_api::{ErrorBody, Logs};
-use http::{HeaderValue, header};
+use http::{HeaderValue, Version, header};
 use http_body_util::channel::Channel;
 
 use crate::app::{App, blocking};
@@ -34,7 +34,9 @@ pub(crate) async fn logs(
     State(app): State<App>,
     Name(name): Name,
     Query(asked): Query<Logs>,
+    version: Version,
 ) -> Result<Response, ApiError> {
+    follow::check_version(version)?;
     let request = follow::logs_request(&asked)?;
     let listed = app.find(name).await?;
     if app.ending.said.is_cancelled() {

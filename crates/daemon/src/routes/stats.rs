@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use boxwood_api::{BoxProcesses, BoxStats, ErrorBody, StatsOf};
 use boxwood_runtime::{Listed, Runtime};
-use http::{HeaderValue, header};
+use http::{HeaderValue, Version, header};
 use http_body_util::channel::{Channel, Sender};
 use hyper::body::Bytes;
 
@@ -43,11 +43,13 @@ pub(crate) async fn stats(
     State(app): State<App>,
     Name(name): Name,
     Query(asked): Query<StatsOf>,
+    version: Version,
 ) -> Result<Response, ApiError> {
     let listed = app.find(name).await?;
     if !asked.stream {
         return Ok(Json(look(&app.runtime, &listed).await?).into_response());
     }
+    follow::check_version(version)?;
     if app.ending.said.is_cancelled() {
         return Err(ApiError::stopping());
     }

@@ -79,7 +79,7 @@ impl Supervisor {
         // Once the box is removed, nobody can look any more.
         self.announcer.look();
         let result = match self.spec.after_exit {
-            AfterExit::Keep => self.dir.write_record(&self.record),
+            AfterExit::Keep => self.dir.write_end(&self.record),
             // No reader can see a live record without its box: removing is one rename.
             AfterExit::Remove => self.home.remove(&self.dir),
         };

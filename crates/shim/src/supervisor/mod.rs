@@ -23,7 +23,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use boxwood_state::control::Reply;
-use boxwood_state::{BoxDir, BoxSpec, ExitRecord, Home, Record};
+use boxwood_state::{AfterExit, BoxDir, BoxSpec, ExitRecord, Home, Record};
 use boxwood_types::{BoxState, Signal};
 use boxwood_vmm::{Vm, VmExit, VmStatus};
 use tokio::sync::mpsc;
@@ -35,6 +35,7 @@ use crate::clients::{self, Asked};
 use crate::guest_time::Cause;
 use crate::life::{Event, Life};
 use crate::link::{Link, StreamWriter};
+use crate::note::note;
 use crate::orders::Orders;
 use crate::output::{Outgoing, Output, Sender};
 use crate::questions::Questions;
@@ -105,6 +106,12 @@ impl Supervisor {
     pub(crate) fn begin(&mut self) {
         self.record.exit = None;
         self.persist(BoxState::Starting);
+        // A box that is removed at its end leaves no record of it. Without room it runs all the same.
+        if self.spec.after_exit == AfterExit::Keep
+            && let Err(error) = self.dir.take_room()
+        {
+            note!("{}", boxwood_types::chain(&error));
+        }
     }
 
     /// Makes another run the one at hand.
