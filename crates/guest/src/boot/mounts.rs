@@ -35,7 +35,7 @@ pub(crate) struct Prepared {
     pub(crate) main_cgroup: OwnedFd,
     /// Its `cgroup.kill`.
     pub(crate) main_kill: OwnedFd,
-    /// Its `cgroup.procs`, see [`open_procs`](crate::cgroup::open_procs).
+    /// Its `cgroup.procs`, see [`open_procs`].
     pub(crate) _main_procs: OwnedFd,
     /// Where sessions get theirs.
     pub(crate) cgroups: Cgroups,
