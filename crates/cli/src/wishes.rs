@@ -205,7 +205,7 @@ pub(crate) fn health_for_daemon(health: HealthWishes) -> Option<HealthCheck> {
 /// vCPUs and memory.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShapeWishes {
-    /// Memory, for example 256m or 2g
+    /// Memory, for example 256m or 2g; its kernel keeps some 65 MiB of it
     #[arg(short, long, value_name = "SIZE", default_value = "512m")]
     memory: ByteSize,
     /// Number of CPUs, a whole number

@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use boxwood_api::{BODY_LABEL, CreateBox, ErrorKind, IDEMPOTENCY_KEY, KEY_LABEL};
 use boxwood_runtime::{Error, Listed, Runtime};
@@ -17,6 +18,8 @@ use crate::error::ApiError;
 
 /// The longest key.
 const MAX: usize = 128;
+/// How long another daemon may be at a key: what the bake of a template takes at most, and some more.
+const MAKING: Duration = Duration::from_secs(150);
 
 /// The keys that are in use right now: as many as there are requests.
 #[derive(Debug, Default)]
@@ -52,7 +55,18 @@ impl Key {
     /// Waits until no other daemon of the home is at this key. Blocks.
     pub(crate) fn lock(&self, runtime: &Runtime) -> Result<File, ApiError> {
         let [first, ..]: [u8; 32] = Sha256::digest(&self.key).into();
-        Ok(runtime.home().creating(first).map_err(Error::from)?)
+        let (sender, receiver) = mpsc::channel();
+        let runtime = runtime.clone();
+        // A lock has no deadline. What comes too late is given back with the channel.
+        std::thread::spawn(move || sender.send(runtime.home().creating(first)));
+        let locked = receiver.recv_timeout(MAKING).map_err(|_| {
+            let message = format!(
+                "another daemon is still at the {IDEMPOTENCY_KEY} '{}' or at one like it: try again",
+                self.key
+            );
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Conflict, message)
+        })?;
+        Ok(locked.map_err(Error::from)?)
     }
 
     /// The box that this request has made before. Blocks.

@@ -233,7 +233,10 @@ async fn answer(
     }
     let what = format!("{} {}", request.method(), request.uri().path());
     let answer = router.call(request.map(Body::new)).await?;
-    if answer.status().is_server_error() {
+    // That one is the client's doing.
+    if answer.status().is_server_error()
+        && answer.status() != StatusCode::HTTP_VERSION_NOT_SUPPORTED
+    {
         complain(&format!("{what}: {}", answer.status()));
     }
     Ok(answer)

@@ -164,8 +164,8 @@ pub enum Error {
     },
     /// The shim is there and does not answer in time, so nobody knows what it does.
     #[error(
-        "box {} did not answer within {} s: nothing was killed or removed; when it goes on it still ends or \
-         signals the box if that was asked, and begins nothing else; look at its shim (pid {}) and its QEMU (pid {}), which may be stopped",
+        "box {} did not answer within {} s: if it was to be ended or signalled, that is done or may still be; anything \
+         else is not begun any more; look at its shim (pid {}) and its QEMU (pid {}), which may be stopped",
         id.short(), within.as_secs(), pid(*shim), pid(*vmm)
     )]
     NoAnswer {
@@ -237,6 +237,17 @@ pub enum Error {
     Owned {
         /// The box.
         id: BoxId,
+    },
+    /// A box has ended and is still somebody's.
+    #[error(
+        "box {} has ended and was not removed: another process holds its lock ({})",
+        id.short(), path.display()
+    )]
+    Held {
+        /// The box.
+        id: BoxId,
+        /// Its lock.
+        path: PathBuf,
     },
     /// The shim refuses.
     #[error("box {} is {state}: {message}", id.short())]

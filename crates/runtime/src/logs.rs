@@ -39,7 +39,7 @@ pub struct Logs {
 struct Following {
     changes: Changes,
     /// Returns when nothing more will be written.
-    over: Pin<Box<dyn Future<Output = ()> + Send>>,
+    over: Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>,
 }
 
 impl fmt::Debug for Logs {
@@ -83,8 +83,8 @@ impl Runtime {
         Ok(Logs { request, reader, lines: Lines::default(), skipped, following })
     }
 
-    /// Returns when a box has ended for good, or nobody can say that it will.
-    async fn over(&self, path: &std::path::Path) {
+    /// Returns when a box has ended for good, or has gone.
+    async fn over(&self, path: &std::path::Path) -> Result<(), Error> {
         let live = |dir: &BoxDir| {
             let record = self.record(dir).ok().flatten();
             record.is_some_and(|record| record.state.is_live())
@@ -93,10 +93,13 @@ impl Runtime {
             && live(&dir)
         {
             // One run's end, or the end of the shim.
-            if self.ask_and_wait(&dir, &Request::Wait, FOR_EVER).await.is_err() {
-                return;
+            match self.ask_and_wait(&dir, &Request::Wait, FOR_EVER).await {
+                Ok(_) => {}
+                Err(Error::ShimLost { .. }) => break,
+                Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
 }
 
@@ -136,7 +139,10 @@ impl Logs {
             tokio::select! {
                 changed = following.changes.wait() => changed.map_err(Error::Log)?,
                 // All that was written before the end can be read now.
-                () = &mut following.over => self.following = None,
+                over = &mut following.over => {
+                    over?;
+                    self.following = None;
+                }
                 () = time_is_up => {}
             }
         }

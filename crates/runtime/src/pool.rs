@@ -6,7 +6,7 @@
 //! image starts as without a pool, and the pool turns to that image.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
@@ -30,6 +30,8 @@ use crate::{Error, Prepared, Progress, Runtime, Start, sys};
 
 /// How long a shim that waits may take to answer: it has nothing else to do.
 const ANSWER: Duration = Duration::from_secs(10);
+/// The same where a box would rather start without it.
+const AT_ONCE: Duration = Duration::from_secs(2);
 /// How long a VM may take until it is ready: a restore, on a busy host.
 const READY: Duration = Duration::from_secs(120);
 /// The verb of the process that makes what a claim has taken; its descriptor 3 is at its end when it may begin.
@@ -196,7 +198,7 @@ impl Runtime {
             self.home.sweep_pool()?;
             let (_, spare) = self.fill(spec, count, Some(&wanted))?;
             // They end by themselves once they have heard it.
-            spare.iter().for_each(|member| drop(tell(member, &MemberRequest::Dismiss, &[])));
+            spare.iter().for_each(|member| drop(say(member, &MemberRequest::Dismiss)));
             Ok(())
         };
         // It is for later boxes; this one starts without.
@@ -268,10 +270,9 @@ impl Runtime {
 
     async fn dismiss(&self, member: Member) -> Result<(), Error> {
         let said = tokio::time::timeout(READY, ask(&member, &MemberRequest::Dismiss)).await;
-        match said {
-            Ok(Err(_)) if member.is_alive() => {}
-            Ok(_) => return self.gone(member).await,
-            Err(_) => {}
+        if said.is_ok() {
+            // One that hung up is about to end, too, or to be a box's.
+            return self.gone(member).await;
         }
         Err(Error::NotWarm { why: format!("the VM {} does not end", member.spec.id.short()) })
     }
@@ -375,45 +376,44 @@ impl Runtime {
 }
 
 /// Makes a VM a box's. Its shim is the box's once it has heard that its answer has come: who has given up on it
-/// starts the box without, and two shims of one box must not be.
+/// starts the box without, and two shims of one box must not be. What is the box's is given to it no sooner,
+/// either: a shim that does not answer would keep it.
 fn claim(member: &Member, id: &BoxId, given: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut socket = tell(member, &MemberRequest::Claim(id.clone()), given)?;
+    let socket = tell(member, &MemberRequest::Claim(id.clone()))?;
     failpoint("pool: claim answered");
-    socket.write_all(&[1])
+    send(socket.as_fd(), &[1], given)
 }
 
-/// Sends a request with descriptors and waits for the answer; blocks, for a moment.
-fn tell(
-    member: &Member,
-    request: &MemberRequest,
-    given: &[BorrowedFd<'_>],
-) -> io::Result<std::os::unix::net::UnixStream> {
-    let mut socket = std::os::unix::net::UnixStream::connect(member.socket())?;
-    socket.set_read_timeout(Some(ANSWER))?;
-    send(socket.as_fd(), request, given)?;
+/// Sends a request and waits for the answer; blocks, for a moment.
+fn tell(member: &Member, request: &MemberRequest) -> io::Result<std::os::unix::net::UnixStream> {
+    let mut socket = say(member, request)?;
+    socket.set_read_timeout(Some(AT_ONCE))?;
     socket.read_exact(&mut [0])?;
+    Ok(socket)
+}
+
+/// Sends a request.
+fn say(member: &Member, request: &MemberRequest) -> io::Result<std::os::unix::net::UnixStream> {
+    let socket = std::os::unix::net::UnixStream::connect(member.socket())?;
+    send(socket.as_fd(), &serde_json::to_vec(request)?, &[])?;
     Ok(socket)
 }
 
 /// The same for who has something else to do meanwhile.
 async fn ask(member: &Member, request: &MemberRequest) -> io::Result<()> {
     let mut socket = UnixStream::connect(member.socket()).await?;
-    socket.async_io(Interest::WRITABLE, || send(socket.as_fd(), request, &[])).await?;
+    let bytes = serde_json::to_vec(request)?;
+    socket.async_io(Interest::WRITABLE, || send(socket.as_fd(), &bytes, &[])).await?;
     socket.read_exact(&mut [0]).await.map(drop)
 }
 
-fn send(
-    socket: BorrowedFd<'_>,
-    request: &MemberRequest,
-    given: &[BorrowedFd<'_>],
-) -> io::Result<()> {
-    let bytes = serde_json::to_vec(request)?;
+fn send(socket: BorrowedFd<'_>, bytes: &[u8], given: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !given.is_empty() && !control.push(SendAncillaryMessage::ScmRights(given)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     // So few bytes go as one.
-    sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use boxwood_state::events::Action;
 use boxwood_state::{BoxDir, StateError, failpoint};
 
 use crate::shim_client;
-use crate::wait::{END, in_time};
+use crate::wait::END;
 use crate::{Error, Listed, Runtime};
 
 /// How long a shim that has written down the end of its box may take to let go of it.
@@ -89,8 +89,10 @@ impl Runtime {
         let lock = tokio::task::spawn_blocking(move || {
             boxwood_state::BoxDir::open(&path)?.map(|dir| dir.lock()).transpose()
         });
-        let lock = async { Ok::<_, Error>(lock.await) };
-        let _lock = match in_time(&dir, END, lock).await? {
+        let Ok(lock) = tokio::time::timeout(END, lock).await else {
+            return Err(Error::Held { id: spec.id, path: dir.path().join("lock") });
+        };
+        let _lock = match lock {
             Ok(Ok(lock)) => lock,
             Ok(Err(_)) | Err(_) if !dir.path().exists() => return Ok(()),
             Ok(Err(error)) => return Err(error.into()),

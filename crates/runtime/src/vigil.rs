@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use boxwood_shim::halves;
-use boxwood_state::BoxDir;
+use boxwood_state::{BoxDir, clock};
 use rustix::net::{Shutdown, shutdown};
 use tokio::task::JoinSet;
 
@@ -46,10 +46,22 @@ async fn watch(dir: BoxDir) -> Error {
         // Nobody answers for a box that is being made: that its maker dies is heard.
         let has_shim = dir.record().is_ok_and(|record| record.state.is_live());
         let within = ANSWER.saturating_sub(SILENCE);
-        if has_shim && tokio::time::timeout(within, sign_of_life(&dir)).await.is_err() {
+        if has_shim
+            && tokio::time::timeout(within, sign_of_life(&dir)).await.is_err()
+            && !waits_for_disk(&dir)
+        {
             return no_answer(&dir, ANSWER);
         }
     }
+}
+
+/// Whether the shim is there and writes, which takes as long as its disk does.
+fn waits_for_disk(dir: &BoxDir) -> bool {
+    let shim = dir.record().ok().and_then(|record| record.shim);
+    shim.is_some_and(|shim| {
+        clock::process_state(shim.pid) == Some('D')
+            && clock::process_start_ticks(shim.pid) == shim.start_ticks
+    })
 }
 
 /// Returns when the shim has hung up on one who asks for nothing, or has gone, which is heard otherwise. It does

@@ -134,7 +134,7 @@ impl Runtime {
         let ended = async {
             let asked = match request {
                 // That can take as long as the box lives, and its shim may stand still meanwhile.
-                Request::Result => shim_client::ask(dir, request).await?,
+                _ if within == FOR_EVER => shim_client::ask(dir, request).await?,
                 _ => shim_client::ask_watched(dir, request).await?,
             };
             failpoint("end: shim asked");

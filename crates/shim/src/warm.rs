@@ -20,7 +20,7 @@ use boxwood_wire::frame::{self, CONTROL_PORT, Kind, MAIN_PORT};
 use boxwood_wire::message::{ControlReply, ControlRequest, MainRequest, ProcessReply};
 use boxwood_wire::preface::Mark;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use tokio::io::{AsyncReadExt, Interest};
+use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::Remake;
@@ -52,10 +52,9 @@ pub(crate) struct Warmth {
     pub(crate) remake: Remake,
 }
 
-/// What a box that claims a VM brings along.
+/// A box that claims a VM.
 struct Claimed {
     id: BoxId,
-    given: [OwnedFd; GIVEN],
     /// Who waits for the answer.
     client: UnixStream,
 }
@@ -92,7 +91,7 @@ pub(crate) async fn wait(home: &Path, id: &BoxId, warmth: Warmth) -> Result<(), 
         () = told.stop() => None,
     };
     drop(listener);
-    let Some(Claimed { id: own, given, mut client }) = claimed else {
+    let Some(Claimed { id: own, client }) = claimed else {
         end(restored.vm).await;
         return Ok(());
     };
@@ -103,17 +102,14 @@ pub(crate) async fn wait(home: &Path, id: &BoxId, warmth: Warmth) -> Result<(), 
     answer(&client).await;
     failpoint("warm: claim answered");
     // Who did not wait for the answer has begun without it, and hangs up: as who was killed does.
-    let mut word = [0];
-    let heard = tokio::select! {
-        heard = client.read_exact(&mut word) => heard.is_ok(),
-        () = told.stop() => false,
+    let given = tokio::select! {
+        given = given(&client) => given,
+        () = told.stop() => None,
     };
-    if !heard {
-        // Its box is nobody's.
-        drop(given);
+    let Some(given) = given else {
         end(restored.vm).await;
         return Ok(());
-    }
+    };
     failpoint("warm: claimed");
     let [starter, lock, alive, control, complaints] = given;
     rustix::stdio::dup2_stderr(&complaints).map_err(|errno| system("complain")(errno.into()))?;
@@ -244,29 +240,37 @@ async fn claimed(listener: &UnixListener) -> Option<Claimed> {
         // Who has connected speaks at once, or keeps others from being heard.
         let heard = tokio::time::timeout(SPEAK, hear(&client)).await;
         match heard.ok().flatten() {
-            Some((MemberRequest::Wait, _)) => answer(&client).await,
-            Some((MemberRequest::Dismiss, _)) => {
+            Some(MemberRequest::Wait) => answer(&client).await,
+            Some(MemberRequest::Dismiss) => {
                 answer(&client).await;
                 return None;
             }
-            Some((MemberRequest::Claim(id), given)) => {
-                if let Ok(given) = <[OwnedFd; GIVEN]>::try_from(given) {
-                    return Some(Claimed { id, given, client });
-                }
-            }
+            Some(MemberRequest::Claim(id)) => return Some(Claimed { id, client }),
             // It went, or said nothing that is known: it has claimed nothing.
             None => {}
         }
     }
 }
 
-/// One request, with what came along.
-async fn hear(client: &UnixStream) -> Option<(MemberRequest, Vec<OwnedFd>)> {
+/// One request.
+async fn hear(client: &UnixStream) -> Option<MemberRequest> {
     let mut bytes = [0; 512];
-    let heard = client.async_io(Interest::READABLE, || {
+    let (count, _) = receive(client, &mut bytes).await.ok()?;
+    control::decode(&bytes[..count]).ok()
+}
+
+/// What a box that has heard the answer brings along.
+async fn given(client: &UnixStream) -> Option<[OwnedFd; GIVEN]> {
+    let (_, given) = receive(client, &mut [0]).await.ok()?;
+    given.try_into().ok()
+}
+
+/// What comes next, and the descriptors that come along.
+async fn receive(client: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let receive = || {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(GIVEN))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut buffers = [IoSliceMut::new(&mut bytes)];
+        let mut buffers = [IoSliceMut::new(bytes)];
         let received =
             recvmsg(client.as_fd(), &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)?;
         let mut given = Vec::new();
@@ -276,9 +280,8 @@ async fn hear(client: &UnixStream) -> Option<(MemberRequest, Vec<OwnedFd>)> {
             }
         }
         Ok((received.bytes, given))
-    });
-    let (count, given) = heard.await.ok()?;
-    Some((control::decode(&bytes[..count]).ok()?, given))
+    };
+    client.async_io(Interest::READABLE, receive).await
 }
 
 async fn answer(client: &UnixStream) {

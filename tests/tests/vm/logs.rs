@@ -1,6 +1,7 @@
 //! Contract H11: what main wrote can be read while it runs and after, whole or in part, and is bounded.
 
 use boxwood_tests::Lab;
+use rustix::process::Signal;
 
 fn logs(lab: &Lab, args: &[&str]) -> String {
     lab.boxwood(["logs"]).args(args).output().exits(0).quietly().text()
@@ -60,6 +61,23 @@ fn h11_a_follower_hears_all_to_the_end() {
     let all = all.wait().exits(0);
     assert_eq!((all.text(), all.complaint()), (numbers(1..=4), "over\n".to_owned()));
     assert_eq!(last.wait().exits(0).text(), "3\n4\n");
+    lab.remove("web");
+}
+
+#[test]
+fn h11_a_follower_stays_with_a_box_whose_shim_stands_still() {
+    let lab = Lab::new();
+    let script = "trap 'echo last; exit 3' TERM; echo first; while :; do sleep 600 & wait; done";
+    lab.detached("web", ["busybox", "sh", "-c", script]);
+    let follow = lab.boxwood(["logs", "-f", "web"]).spawn();
+    drop(follow.says("first\n"));
+    let live = lab.live("web");
+    live.shim.signal(Signal::STOP).unwrap();
+    // Who came later has given up on it.
+    drop(lab.exec(["web", "true"]).output().refused(&["did not answer"]));
+    live.shim.signal(Signal::CONT).unwrap();
+    lab.boxwood(["stop", "web"]).output().exits(0);
+    drop(follow.wait().exits(0).prints("first\nlast\n"));
     lab.remove("web");
 }
 

@@ -92,6 +92,24 @@ fn s5_main_of_a_vm_that_waited_began_when_its_box_did() {
     assert!(warm > cold, "{warm} is as old as {cold}");
 }
 
+#[test]
+fn h6_a_vm_that_stands_still_keeps_nothing_of_the_box_that_wanted_it() {
+    let lab = Lab::new();
+    set(&lab, &["1"]);
+    full(&lab, 1);
+    let member = processes(&lab, false)[0];
+    kill_process(member, Signal::STOP).unwrap();
+    lab.detached("web", ["busybox", "sleep", "600"]);
+    let live = lab.live("web");
+    live.shim.signal(Signal::KILL).unwrap();
+    live.qemu.is_gone_soon();
+    // Its lock is nobody's: it is known to be lost, and can go.
+    assert_eq!(lab.state("web"), "exited");
+    lab.remove("web");
+    kill_process(member, Signal::CONT).unwrap();
+    set(&lab, &["0"]);
+}
+
 /// How long a pool may take to be full again after the last claim.
 const FULL_AGAIN: Duration = Duration::from_secs(2);
 

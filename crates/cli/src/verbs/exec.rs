@@ -226,6 +226,10 @@ fn conclude(
             }
             SessionEnd::Failed { reason } => bail!("box {id} could not run it: {reason}"),
         },
+        // A daemon whose shim does not answer knows no state.
+        Parting::Told(Reply::Refused { message, .. }) if message.starts_with("box ") => {
+            bail!("{message}")
+        }
         Parting::Told(Reply::Refused { state, message }) => bail!("box {id} is {state}: {message}"),
         Parting::Told(Reply::Ended { exit, .. }) => {
             tell!("box {id} ended, and the command with it: {}", exit.reason);

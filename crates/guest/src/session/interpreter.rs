@@ -21,7 +21,8 @@ const MAX_PATH: usize = 4096;
 /// Which interpreter of the program at `path` is not there, if that can be seen. A path that is not absolute
 /// is one from `cwd`.
 ///
-/// Where root in the box has mounted something nobody looks: PID 1 waits for nobody's file system.
+/// Where root in the box has mounted something nobody looks: PID 1 waits for nobody's file system. (Root can have it
+/// wait for an open file all the same, by fanotify(7): that ends its own box's commands, and no other's.)
 pub(super) fn missing(root: BorrowedFd<'_>, cwd: &[u8], path: &[u8]) -> Option<Vec<u8>> {
     let mut file = open(root, cwd, path).ok()?;
     for _ in 0..=DEPTH {

@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Pid, RawPid, Signal, Uid, WaitOptions};
 use rustix::thread::futex;
@@ -299,7 +300,13 @@ fn cleared_within(tid: &AtomicU32, within: Duration) -> bool {
 /// stopped, traced or frozen. One that nothing is known of does.
 fn stands_still(pid: Pid) -> bool {
     let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
-    let stat = std::fs::read_to_string(path).unwrap_or_default();
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    !matches!(state, Some('R' | 'D'))
+    // Not by std: its error would be the child's, who shares our errno.
+    let mut text = [0; 512];
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let read = rustix::fs::open(path, flags, Mode::empty())
+        .and_then(|file| rustix::io::read(file, &mut text));
+    let text = &text[..read.unwrap_or(0)];
+    let name_ends = text.iter().rposition(|byte| *byte == b')');
+    let state = name_ends.and_then(|end| text.get(end + 2));
+    !matches!(state, Some(b'R' | b'D'))
 }

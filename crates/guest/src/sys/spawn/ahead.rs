@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use rustix::thread::futex;
+use rustix::time::Timespec;
 
 use super::child::{end, go_on, leave_parent};
 use super::{Cradle, DEATH, Nursery, Shared, cleared_within, clone_child};
@@ -22,6 +23,9 @@ const WAITING: u32 = 1;
 const FAILED: u32 = 2;
 /// It is told to go on.
 const GO: u32 = 3;
+
+/// How long the parent waits before it looks whether the child was killed, which nobody tells it.
+const A_MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// What parent and child tell each other.
 pub(super) struct Word {
@@ -42,17 +46,13 @@ impl Word {
         let _ = futex::wake(&self.state, futex::Flags::PRIVATE, 1);
     }
 
-    /// Waits as long as it is in this state, and says what it is in then.
-    fn after(&self, state: u32) -> u32 {
-        loop {
-            match self.state.load(Ordering::Acquire) {
-                same if same == state => {
-                    // Woken, interrupted: the value tells.
-                    let _ = futex::wait(&self.state, futex::Flags::PRIVATE, state, None);
-                }
-                other => return other,
-            }
-        }
+    /// Waits for a change of this state, woken or interrupted, at most so long.
+    fn pause(&self, state: u32, at_most: Option<&Timespec>) {
+        let _ = futex::wait(&self.state, futex::Flags::PRIVATE, state, at_most);
+    }
+
+    fn state(&self) -> u32 {
+        self.state.load(Ordering::Acquire)
     }
 }
 
@@ -70,14 +70,16 @@ impl Ahead {
         let mut cradle = Cradle::new();
         let word = (&raw const cradle.word).cast_mut().cast();
         let pid = clone_child(&mut cradle, cgroup, libc::CLONE_FILES, wait, word)?;
-        // Nobody can kill it here: there is nobody in the box yet.
-        let state = cradle.word.after(BEGUN);
         let ahead = Ahead { pid, cgroup, cradle };
-        if state == WAITING {
-            return Ok(ahead);
+        while ahead.cradle.word.state() == BEGUN && ahead.lives() {
+            ahead.cradle.word.pause(BEGUN, Some(&A_MOMENT));
         }
-        ahead.end();
-        Err(Errno::CHILD)
+        Ok(ahead)
+    }
+
+    /// Whether it waits, or will in a moment: else it had too little memory for that.
+    fn lives(&self) -> bool {
+        self.cradle.tid.load(Ordering::Acquire) != 0 && self.cradle.word.state() != FAILED
     }
 
     /// Lets it go on with this, in the cradle that is returned.
@@ -99,8 +101,13 @@ impl Ahead {
 impl Nursery {
     /// Clones a child into this cgroup, for the first program that is started there.
     pub(crate) fn clone_ahead(&mut self, cgroup: BorrowedFd<'_>) -> Result<(), Errno> {
-        self.ahead = Some(Ahead::new(cgroup.as_raw_fd())?);
-        Ok(())
+        self.dismiss_ahead();
+        let ahead = self.ahead.insert(Ahead::new(cgroup.as_raw_fd())?);
+        if ahead.lives() {
+            return Ok(());
+        }
+        self.dismiss_ahead();
+        Err(Errno::CHILD)
     }
 
     /// The child that waits in this cgroup.
@@ -131,7 +138,9 @@ extern "C" fn wait(word: *mut c_void) -> ! {
         end();
     }
     word.say(WAITING);
-    word.after(WAITING);
+    while word.state() == WAITING {
+        word.pause(WAITING, None);
+    }
     let shared = word.shared.load(Ordering::Acquire);
     // SAFETY: `spawn` passes its `Shared` and stands still until we have executed or ended.
     go_on(unsafe { &mut *shared.cast::<Shared<'_, '_>>() })
