@@ -11,7 +11,12 @@ use crate::{REFUSED, wait_for};
 
 /// Check whether boxes can run here, and say what to do if not
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes:
+#[command(after_help = "Examples:
+  boxwood doctor
+  boxwood doctor --json
+  BOXWOOD_ACCEL=tcg boxwood doctor    whether boxes can run under software emulation
+
+Exit codes:
   0    a box can run
   125  it can't: each failing line says what to do")]
 pub(crate) struct Args {
