@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use boxwood_tests::archive::{Compression, Image, Layer, digest, write};
 use boxwood_tests::{Invocation, Lab, StoreKind, Tree};
@@ -366,7 +367,9 @@ fn h13_a_sparse_tebibyte_is_refused_without_being_written() {
     File::create(&file).unwrap().set_len(1 << 40).unwrap();
     let before = free_bytes(lab.folder());
     refused_whole(&lab, lab.boxwood(["load", "-i"]).args([&file]), &["huge.tar"]);
-    refused_whole(&lab, lab.boxwood(["import"]).args([&file, Path::new("huge")]), &["huge.tar"]);
+    // An archive may begin with nothing, so as much is read of it as an image can have: 32 GiB.
+    let import = lab.boxwood(["import"]).args([&file, Path::new("huge")]);
+    refused_whole(&lab, import.within(Duration::from_secs(600)), &["huge.tar"]);
     // A header that claims a tebibyte and has nothing.
     let layer =
         Layer::busybox().hostile(EntryType::Regular, "huge", |header| header.set_size(1 << 40));
