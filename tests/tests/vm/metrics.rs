@@ -84,8 +84,8 @@ fn h12_what_happens_is_counted_and_outlives_its_box() {
 #[test]
 fn h12_what_guests_say_is_summed_over_their_runs() {
     let lab = Lab::new();
-    // Orphans of orphans. What has been reaped is not in /proc any more.
-    let script = "for n in 1 2 3; do (sleep 0.1 & echo $! >>/pids); done; \
+    // They end when their parents have. What has been reaped is not in /proc any more.
+    let script = "for n in 1 2 3; do (sleep 600 & echo $! >>/pids); done; kill $(cat /pids); \
         for pid in $(cat /pids); do while [ -e /proc/$pid ]; do :; done; done";
     for _ in 0..2 {
         lab.run(["busybox", "sh", "-c", script]).output().exits(0);
