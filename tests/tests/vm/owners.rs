@@ -50,6 +50,7 @@ fn h3_a_stopped_shim_is_named_in_time_and_begins_nothing_later_that_nobody_waits
             &["snapshot", "create", "web", "kept"],
             &["fork", "web"],
             &["--host", &host, "exec", "web", "true"],
+            &["--host", &host, "attach", "web"],
             &["--host", &host, "snapshot", "create", "web", "kept"],
             &["update", "--stop-timeout", "7", "web"],
         ],
@@ -88,6 +89,8 @@ fn named(lab: &Lab, live: &Live, verbs: &[&[&str]]) {
     let pids = [live.shim.pid, live.qemu.pid].map(|pid| format!("(pid {pid})"));
     for (verb, running) in verbs.iter().zip(asked) {
         let refused = running.wait().refused(&["did not answer within 10 s", &pids[0], &pids[1]]);
+        // Nobody knows its state.
+        assert!(!refused.complaint().contains("is running"), "{refused:?}");
         assert_eq!(refused.complaint().contains("is changed"), verb[0] == "update", "{refused:?}");
     }
 }

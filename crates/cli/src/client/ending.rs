@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use boxwood_runtime::state::control::Reply;
 use boxwood_runtime::state::{ExitRecord, StateError};
 use boxwood_runtime::{Error, FromShim, Runtime, Started};
-use boxwood_types::{ExitReason, ExitStatus};
+use boxwood_types::{BoxState, ExitReason, ExitStatus};
 
 use super::{Client, Manner, Parting, Place, Whose};
 use crate::out::{say, tell};
@@ -26,6 +26,15 @@ pub(crate) async fn until_ended(
     conclude(place, parting).await
 }
 
+/// Why a box refuses something. A daemon that hears nothing of the box's shim knows no state: what it says names the
+/// box itself.
+pub(crate) fn refused(id: &str, state: BoxState, message: &str) -> anyhow::Error {
+    match message.starts_with("box ") {
+        true => anyhow::anyhow!("{message}"),
+        false => anyhow::anyhow!("box {id} is {state}: {message}"),
+    }
+}
+
 /// The exit code of a client of main's.
 pub(crate) async fn conclude(place: Place<'_>, parting: Parting) -> anyhow::Result<ExitCode> {
     let id = match place {
@@ -34,9 +43,7 @@ pub(crate) async fn conclude(place: Place<'_>, parting: Parting) -> anyhow::Resu
     };
     match parting {
         Parting::Told(Reply::Ended { exit, .. }) => Ok(tell_end(&exit)),
-        Parting::Told(Reply::Refused { state, message }) => {
-            anyhow::bail!("box {id} is {state}: {message}")
-        }
+        Parting::Told(Reply::Refused { state, message }) => Err(refused(id, state, &message)),
         Parting::Told(_) | Parting::HungUp => Ok(tell_end(&ended(place).await?)),
         Parting::Detached => {
             tell!("detached; box {id} goes on");

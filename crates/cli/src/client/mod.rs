@@ -13,7 +13,7 @@ use boxwood_types::{Signal, WindowSize};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
 
-pub(crate) use ending::{conclude, start_there, tell_end, until_ended, until_started};
+pub(crate) use ending::{conclude, refused, start_there, tell_end, until_ended, until_started};
 pub(crate) use place::{Hear, Place, Speak};
 
 use crate::detach::DetachKeys;

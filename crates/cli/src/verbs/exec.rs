@@ -11,7 +11,7 @@ use boxwood_runtime::state::control::{Reply, SessionEnd};
 use boxwood_runtime::{ExecRequest, FromShim, Session};
 use boxwood_types::ExitStatus;
 
-use crate::client::{Client, Input, Manner, Parting, Place, Screen, Timings, Whose};
+use crate::client::{Client, Input, Manner, Parting, Place, Screen, Timings, Whose, refused};
 use crate::detach::{self, DetachKeys};
 use crate::out::tell;
 use crate::sys::BROKEN_PIPE;
@@ -226,11 +226,9 @@ fn conclude(
             }
             SessionEnd::Failed { reason } => bail!("box {id} could not run it: {reason}"),
         },
-        // A daemon whose shim does not answer knows no state.
-        Parting::Told(Reply::Refused { message, .. }) if message.starts_with("box ") => {
-            bail!("{message}")
+        Parting::Told(Reply::Refused { state, message }) => {
+            return Err(refused(id, state, &message));
         }
-        Parting::Told(Reply::Refused { state, message }) => bail!("box {id} is {state}: {message}"),
         Parting::Told(Reply::Ended { exit, .. }) => {
             tell!("box {id} ended, and the command with it: {}", exit.reason);
             KILLED

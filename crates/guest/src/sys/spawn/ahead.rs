@@ -90,6 +90,7 @@ impl Ahead {
     }
 
     fn end(self) {
+        // It is our child and not reaped: if it can't be killed, it has ended.
         let _ = rustix::process::kill_process(self.pid, Signal::KILL);
         if !cleared_within(&self.cradle.tid, DEATH) {
             // The kernel may yet write to it.
